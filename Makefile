@@ -1,0 +1,44 @@
+# Every command sets itself up: a fresh clone needs git, make, gcc and Python >= 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find host sdk registry cython_core skills -type f -not -name '*.so' -not -name '*.c' -not -path '*/__pycache__/*') $(wildcard sdk/guest/c/*.c) setup.py pyproject.toml
+
+.PHONY: setup dev demo test lint bench clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.installed
+
+# The virtual environment holds a real installation, not a link to the tree: a node compares its files with what was installed.
+$(VENV)/.installed: $(SOURCES)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit("snapcount needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@echo "installing snapcount into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade .
+	@touch $@
+
+# What development needs beyond that: linters, the test runner, and the guest compiler (ziglang unpacks to 400 MB).
+dev: $(VENV)/.development
+
+$(VENV)/.development: $(VENV)/.installed pyproject.toml
+	@echo "installing the development tools into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[dev,guests]"
+	@touch $@
+
+demo: setup
+	@$(BIN)/snapcount demo
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+bench: dev
+	$(BIN)/python benchmarks/skill_call.py --json
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis cython_core/*.so cython_core/direct.c cython_core/strict.c

@@ -1,0 +1,128 @@
+"""The node's control socket: HTTP on STATE/control.sock, mode 0600, for the console and for scripts of the same user.
+
+| request | answer |
+|---|---|
+| `GET /v1/status` | the node's state |
+| `POST /v1/hooks/NAME` (JSON request) | the hook's answer: one reply, or a list from every plugin that answered |
+| `POST /v1/jobs?run=0|1&settings=JSON` (G-code) | the report of `plan_job` |
+| `POST /v1/attest` (nonce bytes) | the signed attestation |
+| `POST /v1/safety/trip` (reason) | enters safe mode |
+| `POST /v1/safety/reset` (signed reset) | leaves it |
+| `POST /v1/rollback/NAME` | `{"version": …}` |
+
+An error is `{"code": …, "message": …, "exit_code": …}` with status 422.
+"""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from host.core.errors import SnapcountError, TooLarge, UsageError
+from host.core.limits import DEFAULT
+from host.core.text import safe
+from host.node import Node, request_of
+from host.plugins.contract import PlanSettings
+
+SOCKET = "control.sock"
+PIECE_BYTES = 256 << 10
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ControlServer:
+    """Serves one node. `start` and `stop` bracket it."""
+
+    def __init__(self, node: Node, state: Path) -> None:
+        self._node, self._state = node, state
+        self._app = web.Application(middlewares=[_errors], client_max_size=DEFAULT.request_bytes_max)
+        self._app.add_routes([
+            web.get("/v1/status", self._status), web.post("/v1/hooks/{name}", self._hook), web.post("/v1/jobs", self._job),
+            web.post("/v1/attest", self._attest), web.post("/v1/safety/trip", self._trip), web.post("/v1/safety/reset", self._reset),
+            web.post("/v1/rollback/{name}", self._rollback),
+        ])  # fmt: skip
+        self._runner = web.AppRunner(self._app, access_log=None)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+        # A socket's path has at most 107 bytes; through the directory's descriptor it is short wherever STATE is.
+        directory = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            path = f"/proc/self/fd/{directory}/{SOCKET}"
+            previous = os.umask(0o177)
+            try:
+                await web.UnixSite(self._runner, path).start()
+            finally:
+                os.umask(previous)
+        finally:
+            os.close(directory)
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+        (self._state / SOCKET).unlink(missing_ok=True)
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return web.json_response(await asyncio.to_thread(self._node.status))
+
+    async def _hook(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        return _json(await self._node.call(name, request_of(name, await request.read())))
+
+    async def _job(self, request: web.Request) -> web.Response:
+        settings = _settings(request.query.get("settings", "{}"))
+        with tempfile.TemporaryFile(dir=self._state) as spooled:
+            size = 0
+            async for piece in request.content.iter_chunked(PIECE_BYTES):
+                size += len(piece)
+                if size > DEFAULT.program_bytes_max:
+                    raise TooLarge(f"a program has at most {DEFAULT.program_bytes_max} bytes")
+                spooled.write(piece)
+
+            def program() -> Iterator[bytes]:
+                spooled.seek(0)
+                return iter(lambda: spooled.read(PIECE_BYTES), b"")
+
+            if request.query.get("run") == "1":
+                return _json(await self._node.run_job(program, settings))
+            return _json(await self._node.plan(program(), settings))
+
+    async def _attest(self, request: web.Request) -> web.Response:
+        nonce = await request.read()
+        if not 8 <= len(nonce) <= 64:
+            raise UsageError(f"a nonce has 8 to 64 bytes, not {len(nonce)}")
+        return web.Response(body=await asyncio.to_thread(self._node.attest, nonce))
+
+    async def _trip(self, request: web.Request) -> web.Response:
+        reason = safe(await request.read()) or "asked for by a person"
+        await asyncio.to_thread(self._node.envelope.trip, reason, self._node.clock.now_ms())
+        return web.json_response({"safe_mode": reason})
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        await asyncio.to_thread(self._node.envelope.reset, await request.read())
+        return web.json_response({"safe_mode": None})
+
+    async def _rollback(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": await self._node.roll_back(request.match_info["name"])})
+
+
+def _settings(text: str) -> PlanSettings:
+    try:
+        return msgspec.json.decode(text, type=PlanSettings)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"settings: {safe(str(error))}") from error
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except SnapcountError as error:
+        return web.json_response({"code": error.code, "message": str(error), "exit_code": error.exit_code}, status=422)

@@ -1,0 +1,52 @@
+"""Files that are either the old ones or the new ones, whatever happens in between."""
+
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from host.core.errors import HostFault, StorageFull
+
+TEMPORARY = ".tmp-"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Writes beside `path`, syncs, renames into place and syncs the directory. Raises StorageFull or HostFault; then `path` is as it was."""
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise storage_error(error, f"{path.name}: cannot be written to {path.parent}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes renames in `directory` survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(directory: Path) -> int:
+    """Removes what a killed process left half-written; the number of files removed."""
+    leftovers = [path for path in directory.rglob(f"{TEMPORARY}*") if path.is_file() or path.is_symlink()]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def storage_error(error: OSError, what: str) -> HostFault:
+    """StorageFull for a full disk or quota, HostFault for anything else."""
+    kind = StorageFull if error.errno in FULL else HostFault
+    return kind(f"{what}: {error.strerror}")

@@ -1,0 +1,101 @@
+"""What nodes and a registry say to each other over the fleet's WebSocket: CBOR maps, and from a node each in a COSE_Sign1 by its identity key."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from nacl.signing import SigningKey, VerifyKey
+
+from host.core import cbor, cose
+from host.core.errors import MalformedData
+from host.core.manifest import SEMVER, Name
+from host.core.text import safe
+
+AAD = b"snapcount fleet 1"
+DIGEST = r"^sha256:[0-9a-f]{64}$"
+NONCE_BYTES = 16
+
+Digest = Annotated[str, Meta(pattern=DIGEST)]
+Version = Annotated[str, Meta(pattern=SEMVER)]
+State = Literal["fetching", "installing", "active", "failed"]
+
+
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
+    """The root of the frames; `type` on the wire tells them apart."""
+
+
+class Challenge(Frame, frozen=True, tag="challenge"):
+    """Registry to node, first: a nonce, so that a recorded hello is worth nothing."""
+
+    nonce: bytes
+
+
+class SkillState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: Name
+    version: Version
+    digest: Digest
+
+
+class Hello(Frame, frozen=True, tag="hello"):
+    """Node to registry: who it is and what it runs."""
+
+    node: Name
+    nonce: bytes
+    generation: Annotated[int, Meta(ge=1, le=255)]
+    certificate: bytes
+    host: str
+    skills: Annotated[tuple[SkillState, ...], Meta(max_length=256)]
+
+
+class Announcement(Frame, frozen=True, tag="announce"):
+    """Registry to node: a bundle that is to be fetched, verified and installed."""
+
+    name: Name
+    version: Version
+    digest: Digest
+    size: Annotated[int, Meta(ge=8)]
+
+
+class Progress(Frame, frozen=True, tag="progress"):
+    """Node to registry: how far an announced bundle has come. `code` and `message` say why it failed."""
+
+    node: Name
+    name: Name
+    version: Version
+    digest: Digest
+    state: State
+    at_ms: int
+    code: str = ""
+    message: Annotated[str, Meta(max_length=1024)] = ""
+
+
+FromNode = Hello | Progress
+FromRegistry = Challenge | Announcement
+
+
+def seal(frame: FromNode, key: SigningKey) -> bytes:
+    """A node's frame, signed."""
+    return cose.sign(key, cbor.encode_struct(frame), kid=bytes(key.verify_key), aad=AAD)
+
+
+def open_sealed(data: bytes) -> tuple[FromNode, VerifyKey]:
+    """The frame and the key that signed it. Whether that key is the node's is for the caller to check."""
+    message = cose.parse(data, "frame from a node")
+    if len(message.kid) != 32:
+        raise MalformedData("frame from a node: kid must be the 32 bytes of its public key")
+    key = VerifyKey(message.kid)
+    frame: FromNode = _typed(cose.verify(message, key, "frame from a node", aad=AAD), FromNode)
+    return frame, key
+
+
+def open_plain(data: bytes) -> FromRegistry:
+    """A frame from a registry. It is not signed: what it announces proves itself."""
+    frame: FromRegistry = _typed(data, FromRegistry)
+    return frame
+
+
+def _typed(data: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.convert(cbor.decode(data, "frame"), kind)
+    except msgspec.ValidationError as error:
+        raise MalformedData(f"frame: {safe(str(error))}") from error

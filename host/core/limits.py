@@ -1,0 +1,69 @@
+"""Every bound of the host, in one place. The unit is the last word of a name; `_max` bounds are inclusive."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the host accepts at most. A skill's manifest may ask for less, never for more."""
+
+    # One wasm call.
+    fuel_max: int = 20_000_000_000
+    deadline_ms_max: int = 60_000
+    memory_bytes_max: int = 64 << 20
+    table_elements_max: int = 10_000
+    reply_bytes_max: int = 4 << 20
+    request_bytes_max: int = 4 << 20
+    log_bytes_max: int = 64 << 10
+    log_line_bytes_max: int = 1024
+    host_calls_max: int = 100_000
+    host_call_fuel: int = 1_000
+    wasm_stack_bytes_max: int = 512 << 10
+    driver_reply_bytes_max: int = 4096
+    backtrace_frames_max: int = 16
+
+    # One process.
+    instances_max: int = 32
+    epoch_tick_ms: int = 10
+
+    # Bundles and compilation.
+    bundle_bytes_max: int = 16 << 20
+    manifest_bytes_max: int = 64 << 10
+    signatures_max: int = 8
+    sections_max: int = 256
+    compile_memory_bytes_max: int = 1 << 30
+    compile_cpu_s_max: int = 20
+    compile_wall_s_max: int = 60
+    compiled_bytes_max: int = 256 << 20
+
+    # Skill state and drivers.
+    state_value_bytes_max: int = 64 << 10
+    state_key_bytes_max: int = 256
+    state_bytes_max: int = 1 << 20
+    chunk_bytes_max: int = 1 << 20
+    program_bytes_max: int = 1 << 30
+    moves_per_command_max: int = 256
+
+    # CBOR from outside.
+    cbor_depth_max: int = 16
+    cbor_items_max: int = 65_536
+
+    # Identity.
+    chain_length_max: int = 4
+    clock_skew_s_max: int = 300
+    certificate_bytes_max: int = 4096
+
+    # Supply.
+    frame_bytes_max: int = 256 << 10
+    announcements_max: int = 256
+    versions_kept: int = 3
+    fetch_attempts_max: int = 5
+    fetch_idle_s_max: int = 30
+    nodes_connected_max: int = 5_000
+
+    # Audit.
+    audit_rows_max: int = 100_000
+    refusals_before_safe_mode: int = 100
+
+
+DEFAULT = Limits()

@@ -1,0 +1,88 @@
+"""The skill manifest: what a skill says of itself, in the custom section `snapcount.manifest`."""
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from host.core import cbor
+from host.core.errors import MalformedData
+from host.core.limits import DEFAULT, Limits
+
+ABI = 1
+SECTION = "snapcount.manifest"
+NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
+SEMVER = r"^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,64})?$"
+HOOK = r"^[a-z][a-z0-9_]*$"
+MIN_MEMORY_BYTES = 65_536
+
+Name = Annotated[str, Meta(pattern=NAME, max_length=64)]
+HookName = Annotated[str, Meta(pattern=HOOK, max_length=64)]
+Positive = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+
+
+class SkillLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What one wasm call of the skill needs. The host grants the smaller of this and its own bound (host/core/limits.py)."""
+
+    fuel: Positive = 100_000_000
+    deadline_ms: Positive = 1_000
+    memory_bytes: Annotated[int, Meta(ge=MIN_MEMORY_BYTES)] = 16 << 20
+    reply_bytes: Positive = 64 << 10
+    host_calls: Natural = 1_000
+    log_bytes: Natural = 4_096
+
+    def capped(self, limits: Limits) -> "SkillLimits":
+        """The smaller of each bound."""
+        return SkillLimits(
+            fuel=min(self.fuel, limits.fuel_max),
+            deadline_ms=min(self.deadline_ms, limits.deadline_ms_max),
+            memory_bytes=min(self.memory_bytes, limits.memory_bytes_max),
+            reply_bytes=min(self.reply_bytes, limits.reply_bytes_max),
+            host_calls=min(self.host_calls, limits.host_calls_max),
+            log_bytes=min(self.log_bytes, limits.log_bytes_max),
+        )
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Name, version and needs of a skill. `generations` are the hardware generations it runs on; empty means every one."""
+
+    abi: Annotated[int, Meta(ge=1)] = ABI
+    name: Name
+    version: Annotated[str, Meta(pattern=SEMVER)]
+    description: Annotated[str, Meta(max_length=500)] = ""
+    license: Annotated[str, Meta(max_length=64)] = ""
+    lineage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]*$", max_length=16)] = "a"
+    hooks: Annotated[tuple[HookName, ...], Meta(min_length=1, max_length=32)]
+    capabilities: Annotated[tuple[HookName, ...], Meta(max_length=32)] = ()
+    generations: Annotated[tuple[Annotated[int, Meta(ge=1, le=255)], ...], Meta(max_length=64)] = ()
+    instance: Literal["fresh", "persistent"] = "fresh"
+    limits: SkillLimits = SkillLimits()
+
+    def encode(self) -> bytes:
+        return cbor.encode(msgspec.to_builtins(self))
+
+
+def decode(content: bytes, what: str) -> Manifest:
+    """Raises MalformedData for a manifest that is not sound."""
+    manifest = cbor.decode_struct(content, Manifest, f"{what}: manifest", bytes_max=DEFAULT.manifest_bytes_max)
+    check(manifest, what)
+    return manifest
+
+
+def check(manifest: Manifest, what: str) -> None:
+    """What the types cannot say: nothing is named twice."""
+    for field, values in (("hooks", manifest.hooks), ("capabilities", manifest.capabilities), ("generations", manifest.generations)):
+        if len(set(values)) != len(values):
+            raise MalformedData(f"{what}: manifest: {field} names something twice")
+
+
+def version_key(version: str) -> tuple[int, int, int, bool, tuple[tuple[int, int, str], ...]]:
+    """Orders versions as Semantic Versioning 2.0.0, section 11, does."""
+    match = re.match(SEMVER, version)
+    if not match:
+        raise MalformedData(f"not a semantic version: {version[:64]!r}")
+    major, minor, patch, pre = match.groups()
+    parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in (pre or "").lstrip("-").split(".") if p)
+    return int(major), int(minor), int(patch), pre is None, parts

@@ -1,0 +1,19 @@
+"""Makes text from outside safe for a terminal, a log line or an error."""
+
+import unicodedata
+
+
+def safe(text: str | bytes, characters_max: int = 300) -> str:
+    """One line without control, bidirectional-override or invisible characters, at most `characters_max` long.
+
+    What is dropped is shown as its escape, so that nothing disappears: `\\x1b`, `\\u202e`.
+    """
+    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    out: list[str] = []
+    for character in decoded[:characters_max]:
+        # Cc control, Cf format (bidi, zero width), Cs surrogate, Co private, Cn unassigned, Zl and Zp line separators.
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+            out.append(character.encode("unicode_escape").decode())
+        else:
+            out.append(character)
+    return "".join(out) + ("…" if len(decoded) > characters_max else "")

@@ -1,0 +1,98 @@
+"""The section level of a WebAssembly binary (core specification, section 5.5): enough to carry a manifest and signatures.
+
+A bundle is read before it is trusted, so this reader allocates nothing by what the bytes claim and looks into no section but custom ones.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from host.core.errors import MalformedModule
+from host.core.limits import DEFAULT
+
+MAGIC = b"\0asm"
+VERSION_1 = b"\x01\0\0\0"
+CUSTOM = 0
+START = 8
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section: its id, the offsets of its first byte and of the first byte after it, and, for a custom section, name and content."""
+
+    id: int
+    start: int
+    end: int
+    name: str = ""
+    content: bytes = b""
+
+
+def sections(module: bytes, what: str) -> list[Section]:
+    """All sections in order. Raises MalformedModule for anything that is not a version 1 core module."""
+    if module[:4] != MAGIC:
+        raise MalformedModule(
+            f"{what}: not a WebAssembly binary: expected it to begin with 00 61 73 6d, found {module[:4].hex(' ') or 'nothing'}"
+        )
+    if module[4:8] != VERSION_1:
+        raise MalformedModule(
+            f"{what}: expected WebAssembly core version 1, found {module[4:8].hex(' ')} (a component is not a core module)"
+        )
+    return list(_walk(module, what))
+
+
+def _walk(module: bytes, what: str) -> Iterator[Section]:
+    at, count = 8, 0
+    while at < len(module):
+        count += 1
+        if count > DEFAULT.sections_max:
+            raise MalformedModule(f"{what}: more than {DEFAULT.sections_max} sections")
+        start, kind = at, module[at]
+        size, body = read_u32(module, at + 1, what)
+        at = body + size
+        if at > len(module):
+            raise MalformedModule(f"{what}: section {kind} at byte {start} claims {size} bytes, {len(module) - body} are left (truncated?)")
+        if kind != CUSTOM:
+            yield Section(kind, start, at)
+            continue
+        length, name_at = read_u32(module, body, what)
+        if name_at + length > at:
+            raise MalformedModule(f"{what}: the custom section at byte {start} has a name longer than itself")
+        name = module[name_at : name_at + length].decode("utf-8", "replace")
+        yield Section(kind, start, at, name, module[name_at + length : at])
+
+
+def read_u32(data: bytes, at: int, what: str) -> tuple[int, int]:
+    """A LEB128 u32 at `at`, and the offset after it."""
+    value = 0
+    for shift in range(0, 35, 7):
+        if at >= len(data):
+            raise MalformedModule(f"{what}: the module ends inside a number (truncated?)")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            if value > 0xFFFFFFFF:
+                break
+            return value, at
+    raise MalformedModule(f"{what}: a number at byte {at} is longer than 32 bits")
+
+
+def write_u32(value: int) -> bytes:
+    """`value` as LEB128 in its shortest form."""
+    out = bytearray()
+    while True:
+        byte, value = value & 0x7F, value >> 7
+        out.append(byte | (0x80 if value else 0))
+        if not value:
+            return bytes(out)
+
+
+def custom_section(name: str, content: bytes) -> bytes:
+    """A whole custom section, to be appended to a module."""
+    body = write_u32(len(name.encode())) + name.encode() + content
+    return bytes([CUSTOM]) + write_u32(len(body)) + body
+
+
+def without_custom(module: bytes, what: str, drop: tuple[str, ...]) -> bytes:
+    """The module less its custom sections whose name begins with one of `drop`."""
+    kept = [module[s.start : s.end] for s in sections(module, what) if not (s.id == CUSTOM and s.name.startswith(drop))]
+    return module[:8] + b"".join(kept)

@@ -1,0 +1,80 @@
+"""Runs a node until it is told to stop: the control socket, and the link to the registry."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+from host.control import ControlServer
+from host.core.errors import HostFault
+from host.installed import measure_host, require_sealed
+from host.node import Node, log_line
+from host.supply.installer import CRASH_POINTS, Reach
+
+CRASH_AT = "SNAPCOUNT_CRASH_AT"
+LOCK = "node.lock"
+
+
+def run(state: Path, *, development: bool) -> None:
+    """Runs the node in `state`. Raises HostAltered and other SnapcountErrors when it cannot start."""
+    measured = measure_host()
+    if not development:
+        require_sealed(measured)
+    lock = _take_lock(state)
+    try:
+        node = Node.open(state, measured, reach=_crash_point(os.environ.get(CRASH_AT, "")))
+        log_line(
+            "info",
+            f"{node.name}: host {measured.digest[:19]}, {measured.files} files{' sealed' if measured.sealed else ', development tree'}",
+        )
+        asyncio.run(_serve(node, state))
+    finally:
+        os.close(lock)
+
+
+async def _serve(node: Node, state: Path) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    control = ControlServer(node, state)
+    await control.start()
+    link = loop.create_task(node.client.run()) if node.client else None
+    log_line("info", f"{node.name}: ready, {len(node.skills())} skill(s) active")
+    waiting = loop.create_task(stop.wait())
+    try:
+        await asyncio.wait([task for task in (waiting, link) if task], return_when=asyncio.FIRST_COMPLETED)
+        if link and link.done():
+            link.result()
+    finally:
+        log_line("info", f"{node.name}: stopping")
+        for task in (waiting, link):
+            if task:
+                task.cancel()
+        await control.stop()
+        node.close()
+
+
+def _take_lock(state: Path) -> int:
+    import fcntl
+
+    try:
+        descriptor = os.open(state / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise HostFault(f"{state}: a node runs here already") from error
+    except OSError as error:
+        raise HostFault(f"{state}: {error.strerror}; is this a node's state directory? `snapcount node init` makes one") from error
+    return descriptor
+
+
+def _crash_point(wanted: str) -> Reach:
+    """Dies without a word at one named point of an install, for the tests and the demo that show what a power cut does."""
+    if wanted and wanted not in CRASH_POINTS:
+        raise HostFault(f"{CRASH_AT}: expected one of {', '.join(CRASH_POINTS)}, found {wanted!r}")
+
+    def reach(point: str) -> None:
+        if point == wanted:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach

@@ -1,0 +1,208 @@
+"""The daemon: puts a node together from its state directory, and runs it."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from nacl.signing import SigningKey
+
+from host import config, identity
+from host.core import attestation, files, safety
+from host.core.attestation import ActiveSkill, Measurement, Report
+from host.core.capabilities import BUILT_IN, grant
+from host.core.certificate import verify_chain
+from host.core.clock import Clock, Random, SystemClock, SystemRandom
+from host.core.errors import Busy, CertificateInvalid, UsageError
+from host.core.fleet import SkillState
+from host.core.manifest import Manifest
+from host.core.text import safe
+from host.plugins.contract import SHAPES, PlanReport, PlanSettings, Shape
+from host.plugins.driver import Driver
+from host.plugins.manager import PluginManager, gates
+from host.sandbox.cache import CompiledCache
+from host.sandbox.engine import default_engine
+from host.sandbox.imports import HostServices
+from host.sandbox.skill import MakeServices
+from host.supply.client import RegistryClient
+from host.supply.installer import Installer, NodeFacts, Reach, Workshop
+from host.supply.journal import Journal
+from host.supply.store import SkillStore
+
+CALLS_AT_ONCE = 4
+CERTIFICATE_RENEWAL = "renew it with `snapcount node certify`"
+
+
+def log_line(level: str, message: str) -> None:
+    """One line on stderr, safe to print."""
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {level:7} {safe(message, 1000)}", file=sys.stderr, flush=True)
+
+
+class Node:
+    """One node. Made with `Node.open`; its hooks may be called from any thread."""
+
+    def __init__(
+        self, state: Path, measured: Measurement, clock: Clock, random: Random, log: Callable[[str, str], None], reach: Reach
+    ) -> None:
+        self.config = config.load(state)
+        self.name = self.config.node.name
+        self.generation = self.config.node.generation
+        self.key: SigningKey = identity.load_key(state)
+        self.certificate = identity.load_certificate(state)
+        self.measured, self.host_digest = measured, measured.digest
+        self.clock, self.log = clock, log
+        self._state, self._random = state, random
+        self._started_ms = clock.monotonic_ms()
+        self._check_certificate()
+        files.sweep(state)
+        self.journal = Journal(state / "journal.db")
+        self.envelope = identity.load_envelope(state, self.config.owner, self.journal.refused)
+        self.manager = PluginManager()
+        self.manager.load_native(self.config.plugins.native)
+        self.drivers: dict[str, Driver] = self.manager.drivers()
+        self._gates = gates(self.drivers, self.envelope, clock)
+        self._allowed = frozenset(self.config.capabilities.allowed) & (BUILT_IN | frozenset(self.drivers))
+        shop = Workshop(
+            default_engine(), CompiledCache(state / "compiled", identity.load_cache_key(state, random)), SkillStore(state), self.journal, self.manager, clock
+        )  # fmt: skip
+        self.installer = Installer(shop, NodeFacts(self.generation, self._allowed, self.config.authors), self._services_for, reach)
+        self._store = shop.store
+        self._installing = asyncio.Lock()
+        self._machine = asyncio.Lock()
+        self._calls = ThreadPoolExecutor(CALLS_AT_ONCE, "snapcount-call")
+        self.client = RegistryClient(self.config.node.registry, self, log) if self.config.node.registry else None
+
+    @classmethod
+    def open(
+        cls, state: Path, measured: Measurement, *, clock: Clock | None = None, random: Random | None = None,
+        log: Callable[[str, str], None] = log_line, reach: Reach = lambda point: None,
+    ) -> "Node":  # fmt: skip
+        """Puts the node together and brings back its active skills. Raises SnapcountError when it cannot run at all."""
+        node = cls(state, measured, clock or SystemClock(), random or SystemRandom(), log, reach)
+        for problem in node.installer.restore():
+            log("error", str(problem))
+        return node
+
+    def skills(self) -> list[SkillState]:
+        return [SkillState(v.name, v.skill.manifest.version, v.digest) for v in self.manager.skills.values()]
+
+    async def install(self, data: bytes, digest: str) -> None:
+        """Installs off the event loop, one bundle at a time. Raises SnapcountError; then nothing has changed."""
+        async with self._installing:
+            await asyncio.to_thread(self.installer.install, data, digest)
+
+    async def roll_back(self, name: str) -> str:
+        """Goes back to the version before the active one, and returns its number."""
+        async with self._installing:
+            version = await asyncio.to_thread(self.installer.roll_back, name)
+        return version.skill.manifest.version
+
+    async def call(self, hook: str, request: Shape) -> Any:
+        """Calls a hook on every plugin that has it, off the event loop. Raises UsageError where none has."""
+        if not any(version.has(hook) for version in self.manager.skills.values()):
+            raise UsageError(f"no active skill has the hook {hook}")
+        return await self._off_loop(lambda: getattr(self.manager.hook, hook)(request=request))
+
+    async def plan(self, program: Iterable[bytes], settings: PlanSettings) -> PlanReport:
+        """Reads a program without moving anything."""
+        return await self._job(program, settings, run=False)
+
+    async def run_job(self, program: Callable[[], Iterable[bytes]], settings: PlanSettings) -> PlanReport:
+        """Reads a program, and drives the machine when all of it was understood. Raises Busy while another job runs."""
+        if self._machine.locked():
+            raise Busy(f"{self.name}: another job is running on its machine")
+        async with self._machine:
+            report = await self._job(program(), settings, run=False)
+            if not report.complete:
+                first = f"; the first: line {report.problems[0].line}: {report.problems[0].message}" if report.problems else ""
+                raise UsageError(f"the program was not understood whole, so nothing was moved: {report.problems_total} problem(s){first}")
+            return await self._job(program(), settings, run=True)
+
+    def attest(self, nonce: bytes) -> bytes:
+        """A signed report of what runs here (host/core/attestation.py)."""
+        skills = tuple(ActiveSkill(s.name, s.version, s.digest) for s in sorted(self.skills(), key=lambda s: s.name))
+        report = Report(
+            node=self.name, key=bytes(self.key.verify_key).hex(), at_ms=self.clock.now_ms(), nonce=nonce, host=self.measured.digest,
+            sealed=self.measured.sealed, config=identity.config_digest(self._state), skills=skills,
+        )  # fmt: skip
+        return attestation.sign(report, self.key)
+
+    def status(self) -> dict[str, Any]:
+        """For people and `--json`."""
+        tripped = self.envelope.tripped
+        return {
+            "node": self.name, "generation": self.generation, "key": bytes(self.key.verify_key).hex(), "pid": os.getpid(),
+            "uptime_s": round((self.clock.monotonic_ms() - self._started_ms) / 1000, 1), "resident_bytes": resident_bytes(),
+            "host": self.measured.digest, "sealed": self.measured.sealed,
+            "registry": {"url": self.config.node.registry, "connected": bool(self.client and self.client.connected)},
+            "capabilities": sorted(self._allowed),
+            "skills": [
+                {"name": v.name, "version": v.skill.manifest.version, "digest": v.digest, "hooks": list(v.skill.manifest.hooks),
+                 "calls": v.calls, "faults": v.faults, "path": v.skill.path}
+                for v in self.manager.skills.values()
+            ],
+            "safe_mode": None if tripped is None else {"id": tripped.id, "at_ms": tripped.at_ms, "reason": tripped.reason},
+            "limits": safety.as_dict(self.envelope.limits),
+            "machines": {capability: driver.status() for capability, driver in self.drivers.items()},
+            "audit": self.journal.audit(5), "installs": self.journal.installs(5),
+        }  # fmt: skip
+
+    def close(self) -> None:
+        self._calls.shutdown(wait=True, cancel_futures=True)
+        self.journal.close()
+
+    async def _job(self, program: Iterable[bytes], settings: PlanSettings, *, run: bool) -> PlanReport:
+        report = await self._off_loop(lambda: self.manager.hook.plan_job(program=program, settings=settings, run=run))
+        if report is None:
+            raise UsageError("no active skill has the hook plan_job; push one, such as toolpath-planner")
+        assert isinstance(report, PlanReport)
+        return report
+
+    async def _off_loop(self, call: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._calls, call)
+
+    def _services_for(self, manifest: Manifest) -> MakeServices:
+        label = f"{manifest.name} {manifest.version}"
+        granted = grant(label, manifest.capabilities, self._allowed)
+        state = self.journal.state(manifest.name)
+        log_bytes = manifest.limits.log_bytes
+
+        def make() -> HostServices:
+            return HostServices(
+                label, granted, self.clock, self._random, log=lambda level, line: self.log(level, f"[{label}] {line}"),
+                state=state, ask=lambda capability, request: self._gates[capability].ask(label, request), log_bytes=log_bytes,
+            )  # fmt: skip
+
+        return make
+
+    def _check_certificate(self) -> None:
+        # A node that was cut off for weeks keeps working with an expired certificate; who needs a valid one will say so.
+        if self.certificate:
+            try:
+                claims = verify_chain([self.certificate], [self.config.owner], self.clock.now_ms() // 1000)
+            except CertificateInvalid as error:
+                self.log("warning", f"{error}; {CERTIFICATE_RENEWAL}")
+                return
+            if claims.key != bytes(self.key.verify_key):
+                raise CertificateInvalid(f"the certificate in {self._state} is for another key; {CERTIFICATE_RENEWAL}")
+
+
+def resident_bytes() -> int:
+    """This process's resident memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def request_of(hook: str, raw: bytes) -> Shape:
+    """The typed request of a hook from JSON. Raises UsageError that names the field."""
+    if hook not in SHAPES:
+        raise UsageError(f"there is no hook {safe(hook, 64)} to call this way; there are {', '.join(sorted(SHAPES))}")
+    try:
+        return msgspec.json.decode(raw, type=SHAPES[hook][0])
+    except msgspec.DecodeError as error:
+        raise UsageError(f"request for {hook}: {safe(str(error))}") from error

@@ -1,0 +1,137 @@
+"""Makes skills pluggy plugins. A `SkillVersion` encodes, calls the sandbox and decodes; a `SkillSlot` is what pluggy holds.
+
+A slot is registered once for each skill name and delegates to the version that is active when a call starts. Swapping is one assignment: calls in
+flight finish on the version they began with, the next call sees the new one, and none finds neither or both.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from host.core import cbor
+from host.core.errors import MalformedData, ReplyInvalid, UsageError
+from host.core.limits import DEFAULT
+from host.plugins.contract import (
+    HOOKS,
+    SHAPES,
+    AssessFeedstockReply,
+    AssessFeedstockRequest,
+    BidReply,
+    BidRequest,
+    PlanReport,
+    PlanSettings,
+    SelfTestReply,
+    SelfTestRequest,
+    Shape,
+)  # fmt: skip
+from host.plugins.hookspecs import hookimpl
+from host.plugins.streaming import plan
+from host.sandbox.skill import LoadedSkill, SkillInstance
+
+
+class SkillVersion:
+    """One version of one skill. A fresh skill gets an instance for each hook call, a persistent one keeps its own until a call fails.
+
+    `calls` and `faults` count hook calls, and those that raised.
+    """
+
+    def __init__(self, skill: LoadedSkill, digest: str) -> None:
+        self.skill, self.digest = skill, digest
+        self.calls = 0
+        self.faults = 0
+        self._counting = threading.Lock()
+        self._kept: SkillInstance | None = None
+        self._kept_lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return self.skill.manifest.name
+
+    def has(self, hook: str) -> bool:
+        return hook in self.skill.manifest.hooks
+
+    def self_test(self) -> SelfTestReply:
+        """Asks the skill to test itself. A skill without the hook passes."""
+        if not self.has("self_test"):
+            return SelfTestReply(detail="the skill has no self_test", ok=True)
+        reply = self.call("self_test", SelfTestRequest())
+        assert isinstance(reply, SelfTestReply)
+        return reply
+
+    def call(self, hook: str, request: Shape) -> Shape:
+        """One wasm call with typed values. Raises GuestError of some kind; ReplyInvalid for a reply of another shape."""
+        _, reply_shape = SHAPES[hook]
+        with self._instance() as instance:
+            reply = instance.call(hook, cbor.encode_struct(request))
+            try:
+                return cbor.decode_struct(reply, reply_shape, f"{self.skill.name}: reply of {hook}", bytes_max=DEFAULT.reply_bytes_max)
+            except MalformedData as error:
+                raise ReplyInvalid(str(error)) from error
+
+    def plan(self, program: Iterable[bytes], settings: PlanSettings, run: bool) -> PlanReport:
+        """The streaming hook: one instance for the whole program."""
+        with self._instance() as instance:
+            return plan(instance, program, settings, run, self.skill.name)
+
+    def close(self) -> None:
+        """Frees the kept instance, after the call that may be in it."""
+        with self._kept_lock:
+            self._drop()
+
+    @contextmanager
+    def _instance(self) -> Iterator[SkillInstance]:
+        with self._counting:
+            self.calls += 1
+        try:
+            if self.skill.manifest.instance == "fresh":
+                with self.skill.instance() as instance:
+                    yield instance
+            else:
+                with self._kept_lock:
+                    yield self._persistent()
+        except BaseException:
+            with self._counting:
+                self.faults += 1
+            raise
+
+    def _persistent(self) -> SkillInstance:
+        if self._kept is None or self._kept.faulted:
+            self._drop()  # what a fault left in its memory is not to be trusted
+            self._kept = self.skill.instance()
+        return self._kept
+
+    def _drop(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+
+class SkillSlot:
+    """The pluggy plugin of one skill name. A hook that the active version does not export answers None."""
+
+    def __init__(self, active: SkillVersion) -> None:
+        self.active = active
+
+    @hookimpl
+    def plan_job(self, program: Iterable[bytes], settings: PlanSettings, run: bool) -> PlanReport | None:
+        active = self.active
+        return active.plan(program, settings, run) if active.has("plan_job") else None
+
+    @hookimpl
+    def assess_feedstock(self, request: AssessFeedstockRequest) -> AssessFeedstockReply | None:
+        return self._single("assess_feedstock", request)  # type: ignore[return-value]  # SHAPES pairs them
+
+    @hookimpl
+    def bid(self, request: BidRequest) -> BidReply | None:
+        return self._single("bid", request)  # type: ignore[return-value]  # SHAPES pairs them
+
+    def _single(self, hook: str, request: Shape) -> Shape | None:
+        active = self.active
+        return active.call(hook, request) if active.has(hook) else None
+
+
+def require_known_hooks(hooks: tuple[str, ...], skill: str) -> None:
+    """Raises UsageError for a hook that this host does not call."""
+    unknown = sorted(set(hooks) - HOOKS)
+    if unknown:
+        raise UsageError(f"{skill}: has hooks that this host does not know: {', '.join(unknown)}; it knows {', '.join(sorted(HOOKS))}")

@@ -1,0 +1,221 @@
+"""The typed side of ABI 1: one frozen struct for each shape in sdk/contract/skill.cddl, in the same order and with the same bounds.
+
+Units are in the names. Commands for the capability `motion` stand in host/core/commands.py, because the safety envelope reads them.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from host.core.limits import DEFAULT
+
+Point = tuple[float, float, float]
+Point2 = tuple[float, float]
+Natural = Annotated[int, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+ShortText = Annotated[str, Meta(max_length=64)]
+Line = Annotated[str, Meta(max_length=1024)]
+
+
+class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The root of the contract's shapes."""
+
+
+class ErrorReply(Shape, frozen=True):
+    code: Annotated[str, Meta(min_length=1, max_length=64)]
+    message: Line
+
+
+class SelfTestRequest(Shape, frozen=True):
+    """Nothing: a skill tests itself."""
+
+
+class SelfTestReply(Shape, frozen=True):
+    detail: Line
+    ok: bool
+
+
+class Quantity(Shape, frozen=True):
+    """A measured value and its standard uncertainty, in the unit of the key that holds it."""
+
+    sigma: NotNegative
+    value: float
+
+
+class PlanSettings(Shape, frozen=True):
+    """What stands for a program's missing limits; see the CDDL for each."""
+
+    accel_mm_s2: float | UnsetType = UNSET
+    chord_mm: float | UnsetType = UNSET
+    feed_max_mm_min: float | UnsetType = UNSET
+    junction_deviation_mm: float | UnsetType = UNSET
+    start_mm: Point | UnsetType = UNSET
+    tool_w_per_s: float | UnsetType = UNSET
+
+
+class PlanJobRequest(Shape, frozen=True):
+    """One chunk of a program."""
+
+    chunk: Annotated[bytes, Meta(max_length=DEFAULT.chunk_bytes_max)]
+    last: bool
+    run: bool
+    seq: Natural
+    settings: PlanSettings
+
+
+class PlanProgress(Shape, frozen=True):
+    done: bool
+    lines: Natural
+
+
+class BoundingBox(Shape, frozen=True):
+    max: Point
+    min: Point
+
+
+class MoveCounts(Shape, frozen=True):
+    arc: Natural
+    linear: Natural
+    rapid: Natural
+
+
+class PathLengths(Shape, frozen=True):
+    arc: NotNegative
+    linear: NotNegative
+    rapid: NotNegative
+    total: NotNegative
+
+
+class Problem(Shape, frozen=True):
+    code: ShortText
+    line: Natural
+    message: Line
+
+
+class PlanReport(Shape, frozen=True):
+    """What a whole program does; the last reply of `plan_job`."""
+
+    bbox_mm: BoundingBox
+    complete: bool
+    dialect: Literal["grbl", "marlin", "rs274"]
+    done: bool
+    driven: Natural
+    extruded_mm: float
+    lines: Natural
+    moves: MoveCounts
+    path_mm: PathLengths
+    problems: Annotated[tuple[Problem, ...], Meta(max_length=256)]
+    problems_total: Natural
+    time_s: NotNegative
+    units: Literal["inch", "mm"]
+
+
+class Constituent(Shape, frozen=True):
+    element: ShortText
+    fraction: Quantity
+
+
+class Particles(Shape, frozen=True):
+    d10_um: NotNegative
+    d50_um: NotNegative
+    d80_um: NotNegative
+
+
+class Impurity(Shape, frozen=True):
+    element: ShortText
+    fraction_max: Fraction
+
+
+class Product(Shape, frozen=True):
+    element: ShortText
+    grade: Fraction
+    impurities: tuple[Impurity, ...]
+    name: ShortText
+    particle_um: NotNegative
+    recovery: Quantity
+
+
+class AssessFeedstockRequest(Shape, frozen=True):
+    assay: Annotated[tuple[Constituent, ...], Meta(min_length=1, max_length=64)]
+    lot: ShortText
+    mass_kg: Quantity
+    moisture: Quantity
+    particles: Particles
+    products: Annotated[tuple[Product, ...], Meta(min_length=1, max_length=16)]
+    work_index_kwh_t: Quantity
+
+
+class ProductAssessment(Shape, frozen=True):
+    confidence: Fraction
+    energy_kwh_t: Quantity
+    name: ShortText
+    reasons: tuple[Line, ...]
+    suitable: bool
+    yield_kg: Quantity
+
+
+class AssessFeedstockReply(Shape, frozen=True):
+    best: ShortText
+    dry_mass_kg: Quantity
+    lot: ShortText
+    products: tuple[ProductAssessment, ...]
+    warnings: tuple[Line, ...]
+
+
+class Bounty(Shape, frozen=True):
+    deadline_ms: Natural
+    id: ShortText
+    position_m: Point2
+    reward: float
+    work_ms: Natural
+
+
+class Costs(Shape, frozen=True):
+    fuel_unit: float
+    hour: float
+    wear: float
+
+
+class BidderNode(Shape, frozen=True):
+    fuel: float
+    fuel_per_hour: float
+    position_m: Point2
+    queue_ms: Natural
+    speed_m_s: float
+    wear: float
+    wear_per_hour: float
+
+
+class BidRequest(Shape, frozen=True):
+    bounty: Bounty
+    costs: Costs
+    margin: float
+    node: BidderNode
+
+
+class BidReply(Shape, frozen=True):
+    cost: float
+    finish_ms: Natural
+    id: ShortText
+    reason: Line
+    price: float | UnsetType = UNSET
+
+
+class MotionReply(Shape, frozen=True):
+    """What the driver of `motion` answers."""
+
+    moves: Natural
+    position_mm: Point
+
+
+SHAPES: dict[str, tuple[type[Shape], type[Shape]]] = {
+    "assess_feedstock": (AssessFeedstockRequest, AssessFeedstockReply),
+    "bid": (BidRequest, BidReply),
+    "self_test": (SelfTestRequest, SelfTestReply),
+}
+"""Request and reply of each hook that is one wasm call. `plan_job` streams: see host/plugins/streaming.py."""
+
+STREAMING = {"plan_job": (PlanJobRequest, PlanProgress, PlanReport)}
+HOOKS = frozenset(SHAPES) | frozenset(STREAMING)

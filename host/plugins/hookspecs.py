@@ -1,0 +1,58 @@
+"""Every hook that the host calls on plugins, declared once. A skill's exported hooks and a native plugin's functions are called alike.
+
+For each hook: when it is called, its parameters, what None means, whether the first answer wins, and what an exception does.
+`self_test` is called on one skill at a time, never through the manager: it decides whether that skill gets in.
+"""
+
+from collections.abc import Iterable
+
+import pluggy
+
+from host.plugins.contract import (
+    AssessFeedstockReply,
+    AssessFeedstockRequest,
+    BidReply,
+    BidRequest,
+    PlanReport,
+    PlanSettings,
+)  # fmt: skip
+from host.plugins.driver import Driver
+
+PROJECT = "snapcount"
+ENTRY_POINT_GROUP = "snapcount.plugins"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def plan_job(program: Iterable[bytes], settings: PlanSettings, run: bool) -> PlanReport | None:
+    """Called for each job, by `snapcount job` and the node's control socket. The first answer wins; None passes the job on.
+
+    `program` yields the G-code in pieces of any size; `settings` stand for limits that the program does not state (mm, mm/s², mm/min);
+    with `run` the plugin also drives the capability `motion`. An exception ends the job and reaches its caller.
+    """
+
+
+@hookspec(firstresult=True)
+def assess_feedstock(request: AssessFeedstockRequest) -> AssessFeedstockReply | None:
+    """Called when a lot of feedstock is offered. The first answer wins; None passes it on. Masses in kg, energies in kWh/t, fractions 0..1.
+
+    An exception reaches the caller; nothing else is asked.
+    """
+
+
+@hookspec
+def bid(request: BidRequest) -> BidReply | None:
+    """Called when a bounty is announced. Every plugin may answer; None means that this plugin does not bid on such work at all.
+
+    Times in ms from now, positions in m, prices in the fleet's currency. An exception reaches the caller, and no bid is sent.
+    """
+
+
+@hookspec
+def offer_drivers() -> list[Driver] | None:
+    """Called once when the node starts, on native plugins. Each driver offers one capability; None offers nothing.
+
+    Two drivers for one capability, or an exception, keep the node from starting: the error names the plugin.
+    """

@@ -1,0 +1,86 @@
+"""The plugin manager: native plugins by entry point, skills by activation, and the swap from one version of a skill to the next."""
+
+import threading
+from typing import Any
+
+import pluggy
+
+from host.core.clock import Clock
+from host.core.errors import HostFault, SnapcountError, UsageError
+from host.core.safety import SafetyEnvelope
+from host.plugins import hookspecs
+from host.plugins.adapter import SkillSlot, SkillVersion
+from host.plugins.driver import Driver, DriverGate
+
+
+class PluginManager:
+    """What runs on this node. Calls may come from any thread."""
+
+    def __init__(self) -> None:
+        self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
+        self._pluggy.add_hookspecs(hookspecs)
+        self._slots: dict[str, SkillSlot] = {}
+        self._swap = threading.Lock()
+
+    @property
+    def hook(self) -> Any:
+        """pluggy's caller: `manager.hook.bid(request=…)`. A call takes the plugins of the moment it starts."""
+        return self._pluggy.hook
+
+    @property
+    def skills(self) -> dict[str, SkillVersion]:
+        """The active version of each skill, by name."""
+        return {name: slot.active for name, slot in self._slots.items()}
+
+    def load_native(self, names: tuple[str, ...]) -> None:
+        """Loads the native plugins that the owner named, from the entry point group `snapcount.plugins`. Raises HostFault."""
+        for name in names:
+            try:
+                found = self._pluggy.load_setuptools_entrypoints(hookspecs.ENTRY_POINT_GROUP, name=name)
+            except Exception as error:
+                raise HostFault(f"plugin {name}: could not be loaded: {error}") from error
+            if not found and not self._pluggy.has_plugin(name):
+                raise UsageError(f"plugin {name}: no installed package offers it (entry point group {hookspecs.ENTRY_POINT_GROUP})")
+        self._pluggy.check_pending()
+
+    def register(self, plugin: object, name: str) -> None:
+        """Adds a native plugin that is at hand."""
+        self._pluggy.register(plugin, name)
+
+    def drivers(self) -> dict[str, Driver]:
+        """The drivers that the native plugins offer, by capability. Raises HostFault for two of one capability."""
+        offered: dict[str, Driver] = {}
+        try:
+            answers = self.hook.offer_drivers()
+        except SnapcountError:
+            raise
+        except Exception as error:
+            raise HostFault(f"a driver plugin failed to start: {error}") from error
+        for driver in (driver for answer in answers for driver in answer):
+            if driver.capability in offered:
+                raise HostFault(f"two drivers offer the capability {driver.capability}: name only one of their plugins in node.toml")
+            offered[driver.capability] = driver
+        return offered
+
+    def activate(self, version: SkillVersion) -> SkillVersion | None:
+        """Swaps a skill in and returns the version that it replaces."""
+        with self._swap:
+            slot = self._slots.get(version.name)
+            if slot is None:
+                self._slots[version.name] = slot = SkillSlot(version)
+                self._pluggy.register(slot, f"skill:{version.name}")
+                return None
+            previous, slot.active = slot.active, version
+            return previous
+
+    def deactivate(self, name: str) -> None:
+        """Takes a skill out."""
+        with self._swap:
+            slot = self._slots.pop(name, None)
+            if slot is not None:
+                self._pluggy.unregister(slot)
+
+
+def gates(drivers: dict[str, Driver], envelope: SafetyEnvelope, clock: Clock) -> dict[str, DriverGate]:
+    """Puts the safety envelope before every driver."""
+    return {capability: DriverGate(driver, envelope, clock) for capability, driver in drivers.items()}

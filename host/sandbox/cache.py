@@ -1,0 +1,123 @@
+"""The cache of compiled modules: native code on disk, so every entry is authenticated before it is mapped.
+
+`STATE/compiled/HEX-ENGINE.cwasm` is the code. `HEX-ENGINE.tag` is a nonce and an AES-256-GCM seal (NIST SP 800-38D) of digest, engine and hooks with
+the code as associated data, under a key that never leaves the node. Both are written to temporary files, synced and linked into place. A mapped file
+is never written again: changing its bytes would change code that runs, so a bad entry is unlinked (its mapping lives on) and a new file takes the name.
+"""
+
+import errno
+import mmap
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from wasmtime import Module, WasmtimeError
+
+from host.core import cbor
+from host.core.errors import HostFault, MalformedModule, StorageFull, TooLarge
+from host.core.limits import DEFAULT, Limits
+from host.core.manifest import Manifest
+from host.sandbox.checks import check_bytes, check_types
+from host.sandbox.compiler import compile_module
+from host.sandbox.engine import SkillEngine, engine_id
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+
+
+class CompiledCache:
+    """Compiled modules by digest, in one directory, under one key. `rejected` counts entries that were not authentic."""
+
+    def __init__(self, directory: Path, key: bytes, limits: Limits = DEFAULT) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"the cache key has {KEY_BYTES} bytes, not {len(key)}")
+        self._directory = directory
+        self._mac = AESGCM(key)
+        self._limits = limits
+        self.rejected = 0
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def module(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> Module:
+        """The compiled module of the bundle `data`, from the cache or compiled now in a child process.
+
+        Raises MalformedModule for a module that breaks a rule of ABI 1, StorageFull when it cannot be kept.
+        """
+        found = self.load(engine, digest, manifest)
+        if found is not None:
+            return found
+        self._compile(engine, data, digest, manifest)
+        found = self.load(engine, digest, manifest)
+        if found is None:
+            raise HostFault(f"{manifest.name}: the compiled module could not be read back from {self._directory}")
+        return found
+
+    def load(self, engine: SkillEngine, digest: str, manifest: Manifest) -> Module | None:
+        """The module, or None where there is no authentic entry; one that is not authentic is removed."""
+        code, tag = self._paths(digest)
+        try:
+            sealed = tag.read_bytes()
+            with code.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                header = self._mac.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], memoryview(mapped))
+                if header != _header(digest, manifest):
+                    raise InvalidTag
+                return Module.deserialize_file(engine.engine, f"/proc/self/fd/{file.fileno()}")
+        except FileNotFoundError:
+            return None
+        except (InvalidTag, WasmtimeError, ValueError, OSError):
+            self.rejected += 1
+            self.drop(digest)
+            return None
+
+    def drop(self, digest: str) -> None:
+        """Unlinks an entry, so that the next use compiles it anew."""
+        for path in self._paths(digest):
+            path.unlink(missing_ok=True)
+
+    def _compile(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> None:
+        check_bytes(data, manifest.name)
+        stem = self._directory / f".tmp-{secrets.token_hex(8)}"
+        source, compiled, tag = stem.with_suffix(".wasm"), stem.with_suffix(".cwasm"), stem.with_suffix(".tag")
+        try:
+            source.write_bytes(data)
+            compile_module(source, compiled, manifest.name, self._limits)
+            check_types(Module.deserialize_file(engine.engine, str(compiled)), manifest)
+            self._seal(compiled, tag, digest, manifest)
+            self._publish(compiled, tag, digest)
+        except WasmtimeError as error:
+            raise MalformedModule(f"{manifest.name}: the compiled module cannot be loaded: {error}") from error
+        except OSError as error:
+            kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostFault
+            raise kind(f"{manifest.name}: the compiled module cannot be kept: {error.strerror}") from error
+        finally:
+            for path in (source, compiled, tag):
+                path.unlink(missing_ok=True)
+
+    def _seal(self, compiled: Path, tag: Path, digest: str, manifest: Manifest) -> None:
+        code = compiled.read_bytes()
+        if len(code) > self._limits.compiled_bytes_max:
+            raise TooLarge(f"{manifest.name}: compiles to {len(code)} bytes, at most {self._limits.compiled_bytes_max} are kept")
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        with tag.open("xb") as file:
+            file.write(nonce + self._mac.encrypt(nonce, _header(digest, manifest), code))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _publish(self, compiled: Path, tag: Path, digest: str) -> None:
+        # link() fails where the name is taken, so nothing that may be mapped is ever replaced.
+        self.drop(digest)
+        for source, target in zip((compiled, tag), self._paths(digest), strict=True):
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                return  # another process of this node was faster; its entry is authenticated like any other
+
+    def _paths(self, digest: str) -> tuple[Path, Path]:
+        stem = f"{digest.removeprefix('sha256:')}-{engine_id()}"
+        return self._directory / f"{stem}.cwasm", self._directory / f"{stem}.tag"
+
+
+def _header(digest: str, manifest: Manifest) -> bytes:
+    # The hooks are sealed in, because their types were checked for these names only.
+    return cbor.encode([digest, engine_id(), list(manifest.hooks)])

@@ -1,0 +1,52 @@
+"""Runs the compiling child and says in words how it ended."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from host.core.errors import HostFault, MalformedModule, StorageFull
+from host.core.limits import DEFAULT, Limits
+from host.core.text import safe
+from host.sandbox.compile_child import EXIT_INVALID
+
+# Where this very host was imported from; the child must run the same code.
+PACKAGES = Path(__file__).resolve().parents[2]
+
+
+def compile_module(source: Path, target: Path, what: str, limits: Limits = DEFAULT) -> None:
+    """Compiles the wasm file `source` into `target`. Raises MalformedModule for an invalid or too costly module; then there is no target."""
+    command = [
+        sys.executable, "-P", "-m", "host.sandbox.compile_child", str(source), str(target),
+        str(limits.compile_memory_bytes_max), str(limits.compile_cpu_s_max),
+    ]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(PACKAGES)}
+    try:
+        ended = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=limits.compile_wall_s_max,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        target.unlink(missing_ok=True)
+        raise MalformedModule(f"{what}: compiling it took more than {limits.compile_wall_s_max} s and was stopped") from error
+    except OSError as error:
+        raise HostFault(f"{what}: the compiling process could not be started: {error.strerror}") from error
+    if ended.returncode == 0:
+        return
+    target.unlink(missing_ok=True)
+    said = safe(ended.stderr.decode("utf-8", "replace").strip().splitlines()[-1] if ended.stderr.strip() else "")
+    if ended.returncode == EXIT_INVALID:
+        raise MalformedModule(f"{what}: not a module that ABI 1 allows: {said}")
+    if ended.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+        raise MalformedModule(f"{what}: compiling it took more than {limits.compile_cpu_s_max} s of processor time and was stopped")
+    if b"No space left" in ended.stderr:
+        raise StorageFull(f"{what}: no space left on the disk for the compiled module")
+    if ended.returncode == -signal.SIGABRT or b"memory" in ended.stderr.lower():
+        raise MalformedModule(f"{what}: compiling it needs more than {limits.compile_memory_bytes_max >> 20} MiB of memory and was stopped")
+    raise HostFault(f"{what}: the compiling process ended with {ended.returncode}: {said}")

@@ -1,0 +1,105 @@
+"""What a skill's imports do: the host side of `snapcount:host/1`, for one skill.
+
+Memory, fuel and counting are the instance's business; here are the services. An error raised here ends the guest's call and reaches its caller.
+"""
+
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+from host.core import cbor
+from host.core.capabilities import Grant
+from host.core.clock import Clock, Random
+from host.core.errors import FuelExhausted, GuestError, HostCallsExceeded, ReplyInvalid, SnapcountError
+from host.core.limits import DEFAULT, Limits
+from host.core.text import safe
+
+LEVELS = ("debug", "info", "warning", "error")
+OVER_CALLS, OVER_FUEL = 1, 2
+STATE_STORED, STATE_FULL = 0, -2
+
+
+class StateStore(Protocol):
+    """A skill's own keys and values, kept on the node's disk."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def set(self, key: bytes, value: bytes) -> bool:
+        """False when the quota is full; an empty value deletes."""
+        ...
+
+
+Ask = Callable[[str, bytes], bytes]
+"""Asks the driver of a capability; raises SnapcountError where the command is refused or fails."""
+
+LogSink = Callable[[str, str], None]
+"""Takes a level and a line that is safe to print."""
+
+
+class HostServices:
+    """Serves one instance. The instance sets `logged` to 0 before each wasm call, so that the log is bounded by the call."""
+
+    def __init__(
+        self, skill: str, grant: Grant, clock: Clock, random: Random, *,
+        log: LogSink, state: StateStore | None = None, ask: Ask | None = None, log_bytes: int = DEFAULT.log_bytes_max, limits: Limits = DEFAULT,
+    ) -> None:  # fmt: skip
+        self._skill, self._grant, self._clock, self._random = skill, grant, clock, random
+        self._sink, self._state, self._ask = log, state, ask
+        self._limits, self._log_bytes_max, self.logged = limits, log_bytes, 0
+
+    def log(self, level: int, line: bytes) -> None:
+        self.logged += len(line)
+        if self.logged > self._log_bytes_max:
+            raise HostCallsExceeded(f"{self._skill}: logged more than {self._log_bytes_max} bytes in one call")
+        name = LEVELS[level] if 0 <= level < len(LEVELS) else LEVELS[-1]
+        self._sink(name, safe(line, self._limits.log_line_bytes_max))
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
+    def random(self, size: int) -> bytes:
+        return self._random.token(size)
+
+    def state_get(self, key: bytes) -> bytes | None:
+        assert self._state is not None, "state is linked only when it was granted"
+        return self._state.get(self._key(key))
+
+    def state_set(self, key: bytes, value: bytes) -> int:
+        assert self._state is not None, "state is linked only when it was granted"
+        if len(value) > self._limits.state_value_bytes_max:
+            return STATE_FULL
+        return STATE_STORED if self._state.set(self._key(key), value) else STATE_FULL
+
+    def call(self, capability: bytes, request: bytes, room: int) -> tuple[bool, bytes]:
+        """Asks a driver; (failed, CBOR). A refusal is an answer to the guest, not the end of its call."""
+        if room < self._limits.driver_reply_bytes_max:
+            raise ReplyInvalid(f"{self._skill}: call needs room for {self._limits.driver_reply_bytes_max} bytes of reply, it gave {room}")
+        name = safe(capability, 64)
+        if name not in self._grant.drivers or self._ask is None:
+            return True, _error("capability_denied", f"{name} was not granted to {self._skill}")
+        try:
+            reply = self._ask(name, request)
+        except GuestError:
+            raise
+        except SnapcountError as error:
+            return True, _error(error.code, str(error))
+        if len(reply) > self._limits.driver_reply_bytes_max:
+            return True, _error("driver_reply_too_long", f"the driver of {name} replied with {len(reply)} bytes")
+        return False, reply
+
+    def over_budget(self, which: int, host_calls_max: int) -> NoReturn:
+        """Ends a call that asked the host for more than it may."""
+        if which == OVER_CALLS:
+            raise HostCallsExceeded(f"{self._skill}: more than {host_calls_max} host calls in one call")
+        raise FuelExhausted(f"{self._skill}: used up its fuel in a host call")
+
+    def bad_span(self, pointer: int, length: int) -> NoReturn:
+        raise ReplyInvalid(f"{self._skill}: gave the host {length} bytes at {pointer}, which are not in its memory")
+
+    def _key(self, key: bytes) -> bytes:
+        if not 1 <= len(key) <= self._limits.state_key_bytes_max:
+            raise ReplyInvalid(f"{self._skill}: a state key has 1 to {self._limits.state_key_bytes_max} bytes, not {len(key)}")
+        return key
+
+
+def _error(code: str, message: str) -> bytes:
+    return cbor.encode({"code": code, "message": safe(message, 500)})

@@ -1,0 +1,117 @@
+"""The node's journal: installs, the audit of refused commands, and the skills' own state, in one SQLite file (WAL)."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from host.core.errors import HostFault, StateDamaged, StorageFull
+from host.core.limits import DEFAULT, Limits
+from host.core.safety import Refusal
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS installs (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, skill TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
+  outcome TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, skill TEXT NOT NULL, command TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS state (skill TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (skill, key)) WITHOUT ROWID;
+"""
+
+
+class Journal:
+    """One connection, used under a lock from any thread."""
+
+    def __init__(self, path: Path, limits: Limits = DEFAULT) -> None:
+        self._path, self._limits = path, limits
+        self._lock = threading.Lock()
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise StateDamaged(
+                f"{path}: not a usable journal ({error}); move it away to start with an empty one, and its audit is lost"
+            ) from error
+
+    def installed(self, at_ms: int, skill: str, version: str, digest: str, outcome: str, detail: str) -> None:
+        """Writes down how an install ended: `active`, `failed` or `rolled back`."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT INTO installs (at_ms, skill, version, digest, outcome, detail) VALUES (?, ?, ?, ?, ?, ?)",
+                (at_ms, skill, version, digest, outcome, detail),
+            )
+            self._bound(db, "installs")
+
+    def refused(self, refusal: Refusal) -> None:
+        """Writes down a command that the safety envelope refused."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT INTO audit (at_ms, skill, command, reason) VALUES (?, ?, ?, ?)",
+                (refusal.at_ms, refusal.skill, refusal.command, refusal.reason),
+            )
+            self._bound(db, "audit")
+
+    def audit(self, last: int = 100) -> list[dict[str, Any]]:
+        """The last refusals, newest first."""
+        return self._rows("SELECT at_ms, skill, command, reason FROM audit ORDER BY id DESC LIMIT ?", last)
+
+    def installs(self, last: int = 100) -> list[dict[str, Any]]:
+        """How the last installs ended, newest first."""
+        return self._rows("SELECT at_ms, skill, version, digest, outcome, detail FROM installs ORDER BY id DESC LIMIT ?", last)
+
+    def state(self, skill: str) -> "SkillState":
+        """The keys and values of one skill."""
+        return SkillState(self, skill, self._limits.state_bytes_max)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _rows(self, query: str, last: int) -> list[dict[str, Any]]:
+        with self._lock:
+            cursor = self._db.execute(query, (last,))
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock, self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+        except sqlite3.OperationalError as error:
+            kind = StorageFull if "full" in str(error) else HostFault
+            raise kind(f"{self._path}: cannot be written: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StateDamaged(f"{self._path}: {error}") from error
+
+    def _bound(self, db: sqlite3.Connection, table: str) -> None:
+        db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (self._limits.audit_rows_max,))
+
+
+class SkillState:
+    """The `state` capability of one skill: at most `bytes_max` of keys and values together."""
+
+    def __init__(self, journal: Journal, skill: str, bytes_max: int) -> None:
+        self._journal, self._skill, self._bytes_max = journal, skill, bytes_max
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._journal._lock:
+            row = self._journal._db.execute("SELECT value FROM state WHERE skill = ? AND key = ?", (self._skill, key)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def set(self, key: bytes, value: bytes) -> bool:
+        """False when the quota is full; an empty value deletes the key."""
+        with self._journal._writing() as db:
+            if not value:
+                db.execute("DELETE FROM state WHERE skill = ? AND key = ?", (self._skill, key))
+                return True
+            (used,) = db.execute(
+                "SELECT coalesce(sum(length(key) + length(value)), 0) FROM state WHERE skill = ? AND key <> ?", (self._skill, key)
+            ).fetchone()
+            if used + len(key) + len(value) > self._bytes_max:
+                return False
+            db.execute("INSERT OR REPLACE INTO state (skill, key, value) VALUES (?, ?, ?)", (self._skill, key, value))
+            return True

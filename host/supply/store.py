@@ -1,0 +1,135 @@
+"""Skills on a node's disk: blobs by digest, and for each skill its kept versions and one atomic pointer to the active one.
+
+`blobs/sha256/HEX` is verified before it is renamed in. `skills/NAME/HEX` is a small record of an installed version, `skills/NAME/active` a symbolic link to
+one of them, replaced by rename: a kill at any instant leaves the old skill or the new one.
+"""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+from host.core import files
+from host.core.errors import DigestMismatch, StateDamaged
+from host.core.fleet import Digest, Version
+from host.core.manifest import Name
+
+ACTIVE = "active"
+
+
+class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One installed version. `order` grows with each install of the skill, so that the newest before this one is the one to go back to."""
+
+    name: Name
+    version: Version
+    digest: Digest
+    order: int
+
+
+class SkillStore:
+    """The blobs and pointers below one state directory."""
+
+    def __init__(self, state: Path) -> None:
+        self._blobs = state / "blobs" / "sha256"
+        self._skills = state / "skills"
+        for directory in (self._blobs, self._skills):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def put(self, data: bytes, digest: str) -> bool:
+        """Keeps a blob; False when it was there already. Raises DigestMismatch, StorageFull."""
+        found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if found != digest:
+            raise DigestMismatch(f"expected {digest}, the bytes have {found}; nothing was kept")
+        path = self._blob(digest)
+        if path.exists():
+            return False
+        files.write_atomic(path, data)
+        return True
+
+    def get(self, digest: str) -> bytes:
+        """The blob's bytes, verified. Raises StateDamaged when it is missing or was altered."""
+        path = self._blob(digest)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StateDamaged(f"blob {path.name[:16]}…: cannot be read: {error.strerror}") from error
+        if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+            raise StateDamaged(f"blob {path.name[:16]}…: its bytes are not those it is named for; remove {path} and push the skill again")
+        return data
+
+    def discard(self, digest: str) -> None:
+        """Removes a blob that nothing refers to."""
+        self._blob(digest).unlink(missing_ok=True)
+
+    def names(self) -> list[str]:
+        """The skills that have an active version."""
+        return sorted(path.name for path in self._skills.iterdir() if (path / ACTIVE).is_symlink())
+
+    def active(self, name: str) -> Installed | None:
+        """The record that the pointer names. Raises StateDamaged when it cannot be read."""
+        pointer = self._skills / name / ACTIVE
+        if not pointer.is_symlink():
+            return None
+        return self._record(pointer.parent / os.readlink(pointer))
+
+    def versions(self, name: str) -> list[Installed]:
+        """The kept versions, newest first; a damaged record is left out."""
+        found = []
+        for path in (self._skills / name).glob("[0-9a-f]*"):
+            if len(path.name) == 64:
+                try:
+                    found.append(self._record(path))
+                except StateDamaged:
+                    continue
+        return sorted(found, key=lambda record: -record.order)
+
+    def record(self, name: str, version: str, digest: str) -> Installed:
+        """Writes down that a version is installed; it is not active yet."""
+        kept = self.versions(name)
+        order = 1 + max((entry.order for entry in kept), default=0)
+        installed = Installed(name, version, digest, order)
+        files.write_atomic(self._skills / name / digest.removeprefix("sha256:"), msgspec.json.encode(installed))
+        return installed
+
+    def activate(self, installed: Installed) -> None:
+        """Moves the pointer, atomically."""
+        directory = self._skills / installed.name
+        temporary = directory / f"{files.TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            os.symlink(installed.digest.removeprefix("sha256:"), temporary)
+            os.replace(temporary, directory / ACTIVE)
+            files.sync_directory(directory)
+        except OSError as error:
+            raise files.storage_error(error, f"{installed.name}: the active version cannot be changed") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def prune(self, name: str, keep: int) -> list[str]:
+        """Forgets the oldest versions beyond `keep`, never the active one; the digests that nothing refers to any more."""
+        active = self.active(name)
+        gone = [entry for entry in self.versions(name)[keep:] if active is None or entry.digest != active.digest]
+        for entry in gone:
+            (self._skills / name / entry.digest.removeprefix("sha256:")).unlink(missing_ok=True)
+            self.discard(entry.digest)
+        return [entry.digest for entry in gone]
+
+    def referenced(self, digest: str) -> bool:
+        """Whether any kept version of any skill has this digest."""
+        return any((path / digest.removeprefix("sha256:")).exists() for path in self._skills.iterdir())
+
+    def forget(self, installed: Installed) -> None:
+        """Removes the record of a version that is not active."""
+        (self._skills / installed.name / installed.digest.removeprefix("sha256:")).unlink(missing_ok=True)
+
+    def _blob(self, digest: str) -> Path:
+        return self._blobs / digest.removeprefix("sha256:")
+
+    def _record(self, path: Path) -> Installed:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Installed)
+        except (OSError, msgspec.DecodeError) as error:
+            raise StateDamaged(
+                f"skills/{path.parent.name}/{path.name[:16]}…: not a record of an installed skill; push the skill again"
+            ) from error

@@ -1,0 +1,92 @@
+"""The operator's side of a push: uploads a bundle, announces it, and follows what the nodes report. Blocking, for a command line."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from host.core.errors import NetworkError, TooLarge, UntrustedInput, UsageError
+from host.core.text import safe
+
+POLL_S = 0.1
+TIMEOUT_S = 30.0
+JSON_BYTES_MAX = 64 << 20
+
+
+class RegistryHttp:
+    """Speaks to one registry."""
+
+    def __init__(self, url: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"expected the registry's address as http://HOST:PORT, found {safe(url)!r}")
+        self._url = url.rstrip("/")
+
+    def upload(self, data: bytes) -> dict[str, Any]:
+        """Keeps the bundle in the registry; its announcement."""
+        return self._ask("POST", "/v1/bundles", data)
+
+    def announce(self, digest: str) -> dict[str, Any]:
+        """Tells every node; `nodes` is how many are connected."""
+        return self._ask("POST", "/v1/announcements", json.dumps({"digest": digest}).encode())
+
+    def fleet(self) -> dict[str, Any]:
+        """The nodes and what they last reported."""
+        return self._ask("GET", "/v1/fleet")
+
+    def follow(self, digest: str, seconds: float) -> Iterator[dict[str, dict[str, Any]]]:
+        """The state of a push at each change: node name → `{state, code, message}`. Ends when every connected node has decided, or after `seconds`."""
+        until = time.monotonic() + seconds
+        last: dict[str, dict[str, Any]] | None = None
+        while True:
+            states = _states(self.fleet(), digest)
+            if states != last:
+                last = states
+                yield states
+            if all(state["state"] in ("active", "failed") for state in states.values()) or time.monotonic() > until:
+                return
+            time.sleep(POLL_S)
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        request = urllib.request.Request(self._url + path, data=body, method=method, headers={"Content-Type": "application/octet-stream"})
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                raw = response.read(JSON_BYTES_MAX + 1)
+        except urllib.error.HTTPError as error:
+            raise _refusal(error) from error
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise NetworkError(f"registry {self._url}: {safe(str(reason))}; is it running (`snapcount registry serve`)?") from error
+        if len(raw) > JSON_BYTES_MAX:
+            raise TooLarge(f"registry {self._url}: answered with more than {JSON_BYTES_MAX} bytes")
+        try:
+            answer = json.loads(raw)
+        except ValueError as error:
+            raise NetworkError(f"registry {self._url}: answered with something that is not JSON") from error
+        if not isinstance(answer, dict):
+            raise NetworkError(f"registry {self._url}: answered with something that is not a JSON object")
+        return answer
+
+
+def _refusal(error: urllib.error.HTTPError) -> UntrustedInput | UsageError | NetworkError:
+    try:
+        said = json.loads(error.read(4096))
+        message = safe(str(said["message"]))
+    except (ValueError, KeyError, TypeError, OSError):
+        return NetworkError(f"the registry answered {error.code} {safe(error.reason)}")
+    return NetworkError(f"the registry: {message}") if error.code >= 500 else UntrustedInput(f"the registry refused it: {message}")
+
+
+def _states(answer: dict[str, Any], digest: str) -> dict[str, dict[str, Any]]:
+    """Every node that is connected or has reported on this bundle."""
+    states: dict[str, dict[str, Any]] = {}
+    for row in answer["nodes"]:
+        report = next((p for p in row["progress"] if p["digest"] == digest), None)
+        if any(skill["digest"] == digest for skill in row["skills"]):
+            report = {"state": "active", "code": "", "message": ""}
+        if report is not None:
+            states[row["node"]] = {key: report[key] for key in ("state", "code", "message")}
+        elif row["connected"]:
+            states[row["node"]] = {"state": "pending", "code": "", "message": ""}
+    return states

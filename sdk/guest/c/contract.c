@@ -1,0 +1,271 @@
+/* The tables that describe the structs of contract.h. Entries are in the order of their encoded keys; see shape.h. */
+
+#include "contract.h"
+
+#define WORD(text) { text, sizeof text - 1 }
+
+/* ---- Every hook ---- */
+
+static const sc_field ERROR_REPLY[] = {
+    SC_WITHIN(ErrorReply, code, 1, 64),
+    SC_WITHIN(ErrorReply, message, 0, 1024),
+};
+SC_SHAPE(ErrorReply, MAP, ERROR_REPLY);
+
+SC_SHAPE_EMPTY(SelfTestRequest);
+
+static const sc_field SELF_TEST_REPLY[] = {
+    SC_ANY(SelfTestReply, ok),
+    SC_WITHIN(SelfTestReply, detail, 0, 1024),
+};
+SC_SHAPE(SelfTestReply, MAP, SELF_TEST_REPLY);
+
+static const sc_field QUANTITY[] = {
+    SC_NOT_NEGATIVE(Quantity, sigma),
+    SC_ANY(Quantity, value),
+};
+SC_SHAPE(Quantity, MAP, QUANTITY);
+
+static const sc_field POINT[] = { SC_ANY(Point, x), SC_ANY(Point, y), SC_ANY(Point, z) };
+SC_SHAPE(Point, TUPLE, POINT);
+
+static const sc_field POSITION[] = { SC_ANY(Position, x), SC_ANY(Position, y) };
+SC_SHAPE(Position, TUPLE, POSITION);
+
+static const sc_field TEXT[] = {{ .kind = SC_KIND_TEXT, .has_offset = SC_REQUIRED, .high = SC_UNBOUNDED }};
+SC_SHAPE(sc_text, BARE, TEXT);
+
+/* ---- plan_job ---- */
+
+static const sc_field PLAN_SETTINGS[] = {
+    SC_MAYBE(PlanSettings, chord_mm),
+    SC_NESTED_MAYBE(PlanSettings, start_mm, Point),
+    SC_MAYBE(PlanSettings, accel_mm_s2),
+    SC_MAYBE(PlanSettings, tool_w_per_s),
+    SC_MAYBE(PlanSettings, feed_max_mm_min),
+    SC_MAYBE(PlanSettings, junction_deviation_mm),
+};
+static SC_SHAPE(PlanSettings, MAP, PLAN_SETTINGS);
+
+static const sc_field PLAN_JOB_REQUEST[] = {
+    SC_ANY(PlanJobRequest, run),
+    SC_ANY(PlanJobRequest, seq),
+    SC_ANY(PlanJobRequest, last),
+    SC_WITHIN(PlanJobRequest, chunk, 0, 1048576),
+    SC_NESTED(PlanJobRequest, settings, PlanSettings),
+};
+SC_SHAPE(PlanJobRequest, MAP, PLAN_JOB_REQUEST);
+
+static const sc_field PLAN_PROGRESS_FIELDS[] = {
+    SC_ALWAYS(done, FALSE),
+    SC_ANY(PlanProgress, lines),
+};
+static SC_SHAPE(PlanProgress, MAP, PLAN_PROGRESS_FIELDS);
+
+static const sc_field BOUNDING_BOX[] = {
+    SC_NESTED(BoundingBox, max, Point),
+    SC_NESTED(BoundingBox, min, Point),
+};
+static SC_SHAPE(BoundingBox, MAP, BOUNDING_BOX);
+
+static const sc_field MOVE_COUNTS[] = {
+    SC_ANY(MoveCounts, arc),
+    SC_ANY(MoveCounts, rapid),
+    SC_ANY(MoveCounts, linear),
+};
+static SC_SHAPE(MoveCounts, MAP, MOVE_COUNTS);
+
+static const sc_field PATH_LENGTHS[] = {
+    SC_ANY(PathLengths, arc),
+    SC_ANY(PathLengths, rapid),
+    SC_ANY(PathLengths, total),
+    SC_ANY(PathLengths, linear),
+};
+static SC_SHAPE(PathLengths, MAP, PATH_LENGTHS);
+
+static const sc_field PROBLEM[] = {
+    SC_ANY(Problem, code),
+    SC_ANY(Problem, line),
+    SC_ANY(Problem, message),
+};
+static SC_SHAPE(Problem, MAP, PROBLEM);
+
+/* In the order of DIALECT_… and UNITS_…. */
+static const sc_text DIALECTS[] = { WORD("grbl"), WORD("marlin"), WORD("rs274") };
+static const sc_text UNITS[] = { WORD("inch"), WORD("mm") };
+
+static const sc_field PLAN_REPORT_FIELDS[] = {
+    SC_ALWAYS(done, TRUE),
+    SC_ANY(PlanReport, lines),
+    SC_NESTED(PlanReport, moves, MoveCounts),
+    SC_WORDS(PlanReport, units, UNITS),
+    SC_ANY(PlanReport, driven),
+    SC_ANY(PlanReport, time_s),
+    SC_NESTED(PlanReport, bbox_mm, BoundingBox),
+    SC_WORDS(PlanReport, dialect, DIALECTS),
+    SC_NESTED(PlanReport, path_mm, PathLengths),
+    SC_ANY(PlanReport, complete),
+    SC_ITEMS(PlanReport, problems, Problem, 0, 256),
+    SC_ANY(PlanReport, extruded_mm),
+    SC_ANY(PlanReport, problems_total),
+};
+static SC_SHAPE(PlanReport, MAP, PLAN_REPORT_FIELDS);
+
+/* In the order of PLAN_…. */
+static const sc_field PLAN_JOB_REPLY[] = {
+    SC_NESTED(PlanJobReply, progress, PlanProgress),
+    SC_NESTED(PlanJobReply, report, PlanReport),
+};
+SC_SHAPE(PlanJobReply, CHOICE, PLAN_JOB_REPLY);
+
+/* ---- assess_feedstock ---- */
+
+static const sc_field ELEMENT_ASSAY[] = {
+    SC_ANY(ElementAssay, element),
+    SC_NESTED(ElementAssay, fraction, Quantity),
+};
+static SC_SHAPE(ElementAssay, MAP, ELEMENT_ASSAY);
+
+static const sc_field PARTICLES[] = {
+    SC_ANY(Particles, d10_um),
+    SC_ANY(Particles, d50_um),
+    SC_ANY(Particles, d80_um),
+};
+static SC_SHAPE(Particles, MAP, PARTICLES);
+
+static const sc_field IMPURITY_CEILING[] = {
+    SC_ANY(ImpurityCeiling, element),
+    SC_ANY(ImpurityCeiling, fraction_max),
+};
+static SC_SHAPE(ImpurityCeiling, MAP, IMPURITY_CEILING);
+
+static const sc_field PRODUCT[] = {
+    SC_ANY(Product, name),
+    SC_WITHIN(Product, grade, 0, 1),
+    SC_ANY(Product, element),
+    SC_NESTED(Product, recovery, Quantity),
+    SC_ITEMS(Product, impurities, ImpurityCeiling, 0, SC_UNBOUNDED),
+    SC_ANY(Product, particle_um),
+};
+static SC_SHAPE(Product, MAP, PRODUCT);
+
+static const sc_field ASSESS_FEEDSTOCK_REQUEST[] = {
+    SC_ANY(AssessFeedstockRequest, lot),
+    SC_ITEMS(AssessFeedstockRequest, assay, ElementAssay, 1, 64),
+    SC_NESTED(AssessFeedstockRequest, mass_kg, Quantity),
+    SC_NESTED(AssessFeedstockRequest, moisture, Quantity),
+    SC_ITEMS(AssessFeedstockRequest, products, Product, 1, 16),
+    SC_NESTED(AssessFeedstockRequest, particles, Particles),
+    SC_NESTED(AssessFeedstockRequest, work_index_kwh_t, Quantity),
+};
+SC_SHAPE(AssessFeedstockRequest, MAP, ASSESS_FEEDSTOCK_REQUEST);
+
+static const sc_field PRODUCT_VERDICT[] = {
+    SC_ANY(ProductVerdict, name),
+    SC_ITEMS(ProductVerdict, reasons, sc_text, 0, SC_UNBOUNDED),
+    SC_ANY(ProductVerdict, suitable),
+    SC_NESTED(ProductVerdict, yield_kg, Quantity),
+    SC_WITHIN(ProductVerdict, confidence, 0, 1),
+    SC_NESTED(ProductVerdict, energy_kwh_t, Quantity),
+};
+static SC_SHAPE(ProductVerdict, MAP, PRODUCT_VERDICT);
+
+static const sc_field ASSESS_FEEDSTOCK_REPLY[] = {
+    SC_ANY(AssessFeedstockReply, lot),
+    SC_ANY(AssessFeedstockReply, best),
+    SC_ITEMS(AssessFeedstockReply, products, ProductVerdict, 1, 16),
+    SC_ITEMS(AssessFeedstockReply, warnings, sc_text, 0, SC_UNBOUNDED),
+    SC_NESTED(AssessFeedstockReply, dry_mass_kg, Quantity),
+};
+SC_SHAPE(AssessFeedstockReply, MAP, ASSESS_FEEDSTOCK_REPLY);
+
+/* ---- bid ---- */
+
+static const sc_field BOUNTY[] = {
+    SC_ANY(Bounty, id),
+    SC_ANY(Bounty, reward),
+    SC_ANY(Bounty, work_ms),
+    SC_NESTED(Bounty, position_m, Position),
+    SC_ANY(Bounty, deadline_ms),
+};
+static SC_SHAPE(Bounty, MAP, BOUNTY);
+
+static const sc_field COSTS[] = {
+    SC_ANY(Costs, hour),
+    SC_ANY(Costs, wear),
+    SC_ANY(Costs, fuel_unit),
+};
+static SC_SHAPE(Costs, MAP, COSTS);
+
+static const sc_field BID_NODE[] = {
+    SC_ANY(BidNode, fuel),
+    SC_ANY(BidNode, wear),
+    SC_ANY(BidNode, queue_ms),
+    SC_ANY(BidNode, speed_m_s),
+    SC_NESTED(BidNode, position_m, Position),
+    SC_ANY(BidNode, fuel_per_hour),
+    SC_ANY(BidNode, wear_per_hour),
+};
+static SC_SHAPE(BidNode, MAP, BID_NODE);
+
+static const sc_field BID_REQUEST[] = {
+    SC_NESTED(BidRequest, node, BidNode),
+    SC_NESTED(BidRequest, costs, Costs),
+    SC_NESTED(BidRequest, bounty, Bounty),
+    SC_ANY(BidRequest, margin),
+};
+SC_SHAPE(BidRequest, MAP, BID_REQUEST);
+
+static const sc_field BID_REPLY[] = {
+    SC_ANY(BidReply, id),
+    SC_ANY(BidReply, cost),
+    SC_MAYBE(BidReply, price),
+    SC_ANY(BidReply, reason),
+    SC_ANY(BidReply, finish_ms),
+};
+SC_SHAPE(BidReply, MAP, BID_REPLY);
+
+/* ---- The capability `motion` ---- */
+
+static const sc_text OP_MOVE = WORD("move"), OP_HEAT = WORD("heat"), OP_TOOL = WORD("tool"), OP_HOME = WORD("home"),
+    OP_DWELL = WORD("dwell"), OP_STATUS = WORD("status");
+
+static const sc_field MOVE[] = { SC_ANY(Move, x), SC_ANY(Move, y), SC_ANY(Move, z), SC_ANY(Move, feed_mm_s) };
+static SC_SHAPE(Move, TUPLE, MOVE);
+
+static const sc_field MOTION_MOVE[] = {
+    SC_LITERAL(op, OP_MOVE),
+    SC_ITEMS(MotionMove, moves, Move, 1, MOTION_MOVES_MAX),
+};
+SC_SHAPE(MotionMove, MAP, MOTION_MOVE);
+
+static const sc_field MOTION_HEAT[] = {
+    SC_LITERAL(op, OP_HEAT),
+    SC_ANY(MotionHeat, heater),
+    SC_ANY(MotionHeat, celsius),
+};
+SC_SHAPE(MotionHeat, MAP, MOTION_HEAT);
+
+static const sc_field MOTION_TOOL[] = {
+    SC_LITERAL(op, OP_TOOL),
+    SC_ANY(MotionTool, watts),
+};
+SC_SHAPE(MotionTool, MAP, MOTION_TOOL);
+
+static const sc_field MOTION_HOME[] = { SC_LITERAL(op, OP_HOME) };
+SC_SHAPE(MotionHome, MAP, MOTION_HOME);
+
+static const sc_field MOTION_DWELL[] = {
+    SC_ANY(MotionDwell, ms),
+    SC_LITERAL(op, OP_DWELL),
+};
+SC_SHAPE(MotionDwell, MAP, MOTION_DWELL);
+
+static const sc_field MOTION_STATUS[] = { SC_LITERAL(op, OP_STATUS) };
+SC_SHAPE(MotionStatus, MAP, MOTION_STATUS);
+
+static const sc_field MOTION_REPLY[] = {
+    SC_ANY(MotionReply, moves),
+    SC_NESTED(MotionReply, position_mm, Point),
+};
+SC_SHAPE(MotionReply, MAP, MOTION_REPLY);

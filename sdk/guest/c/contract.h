@@ -1,0 +1,168 @@
+/* The shapes of sdk/contract/skill.cddl as C structs. Units are part of the names. Each struct `T` has a table
+ * `T_shape` in contract.c. */
+
+#ifndef SC_CONTRACT_H
+#define SC_CONTRACT_H
+
+#include "shape.h"
+
+/* ---- Every hook ---- */
+
+typedef struct { sc_text code, message; } ErrorReply;
+extern const sc_shape ErrorReply_shape;
+
+typedef struct { uint8_t unused; } SelfTestRequest;
+typedef struct { sc_text detail; bool ok; } SelfTestReply;
+extern const sc_shape SelfTestRequest_shape, SelfTestReply_shape;
+
+/* A measured value and its standard uncertainty (one sigma), in the unit of the member that holds it. */
+typedef struct { double sigma, value; } Quantity;
+/* mm, machine coordinates. */
+typedef struct { double x, y, z; } Point;
+/* Metres in the plane. */
+typedef struct { double x, y; } Position;
+extern const sc_shape Quantity_shape, Point_shape, Position_shape, sc_text_shape;
+
+/* ---- plan_job ---- */
+
+typedef struct {
+    bool has_accel_mm_s2, has_chord_mm, has_feed_max_mm_min, has_junction_deviation_mm, has_start_mm, has_tool_w_per_s;
+    double accel_mm_s2, chord_mm, feed_max_mm_min, junction_deviation_mm, tool_w_per_s;
+    Point start_mm;
+} PlanSettings;
+
+typedef struct {
+    sc_bytes chunk;
+    bool last, run;
+    uint64_t seq;
+    PlanSettings settings;
+} PlanJobRequest;
+
+typedef struct { uint64_t lines; } PlanProgress;
+
+enum { DIALECT_GRBL, DIALECT_MARLIN, DIALECT_RS274 };
+enum { UNITS_INCH, UNITS_MM };
+
+typedef struct { Point max, min; } BoundingBox;
+typedef struct { uint64_t arc, linear, rapid; } MoveCounts;
+typedef struct { double arc, linear, rapid, total; } PathLengths;
+typedef struct { sc_text code; uint64_t line; sc_text message; } Problem;
+
+typedef struct {
+    BoundingBox bbox_mm;
+    bool complete;
+    uint32_t dialect;       /* DIALECT_… */
+    uint64_t driven;
+    double extruded_mm;
+    uint64_t lines;
+    MoveCounts moves;
+    PathLengths path_mm;
+    SC_LIST(Problem) problems;
+    uint64_t problems_total;
+    double time_s;
+    uint32_t units;         /* UNITS_… */
+} PlanReport;
+
+/* Each reply but the last is progress; the last is the report. */
+enum { PLAN_PROGRESS, PLAN_REPORT };
+typedef struct {
+    uint32_t which;         /* PLAN_… */
+    PlanProgress progress;
+    PlanReport report;
+} PlanJobReply;
+extern const sc_shape PlanJobRequest_shape, PlanJobReply_shape;
+
+/* ---- assess_feedstock ---- */
+
+typedef struct { sc_text element; Quantity fraction; } ElementAssay;
+typedef struct { double d10_um, d50_um, d80_um; } Particles;
+typedef struct { sc_text element; double fraction_max; } ImpurityCeiling;
+
+typedef struct {
+    sc_text element;
+    double grade;
+    SC_LIST(ImpurityCeiling) impurities;
+    sc_text name;
+    double particle_um;
+    Quantity recovery;
+} Product;
+
+typedef struct {
+    SC_LIST(ElementAssay) assay;
+    sc_text lot;
+    Quantity mass_kg, moisture;
+    Particles particles;
+    SC_LIST(Product) products;
+    Quantity work_index_kwh_t;
+} AssessFeedstockRequest;
+
+typedef struct {
+    double confidence;
+    Quantity energy_kwh_t;
+    sc_text name;
+    sc_texts reasons;
+    bool suitable;
+    Quantity yield_kg;
+} ProductVerdict;
+
+typedef struct {
+    sc_text best;
+    Quantity dry_mass_kg;
+    sc_text lot;
+    SC_LIST(ProductVerdict) products;
+    sc_texts warnings;
+} AssessFeedstockReply;
+extern const sc_shape AssessFeedstockRequest_shape, AssessFeedstockReply_shape;
+
+/* ---- bid ---- */
+
+typedef struct {
+    uint64_t deadline_ms;
+    sc_text id;
+    Position position_m;
+    double reward;
+    uint64_t work_ms;
+} Bounty;
+
+typedef struct { double fuel_unit, hour, wear; } Costs;
+
+typedef struct {
+    double fuel, fuel_per_hour;
+    Position position_m;
+    uint64_t queue_ms;
+    double speed_m_s, wear, wear_per_hour;
+} BidNode;
+
+typedef struct {
+    Bounty bounty;
+    Costs costs;
+    double margin;
+    BidNode node;
+} BidRequest;
+
+typedef struct {
+    double cost;
+    uint64_t finish_ms;
+    sc_text id;
+    bool has_price;         /* false: no bid */
+    double price;
+    sc_text reason;
+} BidReply;
+extern const sc_shape BidRequest_shape, BidReply_shape;
+
+/* ---- The capability `motion` ---- */
+
+typedef struct { double x, y, z, feed_mm_s; } Move;
+typedef struct { SC_LIST(Move) moves; } MotionMove;     /* 1 to MOTION_MOVES_MAX of them */
+typedef struct { double celsius; sc_text heater; } MotionHeat;
+typedef struct { double watts; } MotionTool;
+typedef struct { uint8_t unused; } MotionHome;
+typedef struct { uint64_t ms; } MotionDwell;
+typedef struct { uint8_t unused; } MotionStatus;
+typedef struct { uint64_t moves; Point position_mm; } MotionReply;
+extern const sc_shape MotionMove_shape, MotionHeat_shape, MotionTool_shape, MotionHome_shape, MotionDwell_shape,
+    MotionStatus_shape, MotionReply_shape;
+
+#define MOTION_MOVES_MAX 256
+
+#endif

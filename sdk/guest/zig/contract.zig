@@ -1,0 +1,192 @@
+//! The shapes of sdk/contract/skill.cddl as Zig structs. Names and order follow that file; encoding sorts the keys.
+
+const Bytes = @import("shape.zig").Bytes;
+
+// ---- Every hook ----
+
+/// Reply of any hook when bit 31 of its length is set, and of a driver that refuses.
+pub const ErrorReply = struct {
+    /// lower_snake_case, for programs; at most 64 bytes.
+    code: []const u8,
+    /// One line, for people; at most 1,024 bytes.
+    message: []const u8,
+};
+
+pub const SelfTestRequest = struct {};
+pub const SelfTestReply = struct {
+    detail: []const u8,
+    ok: bool,
+};
+
+/// A measured value and its standard uncertainty (one sigma), in the unit of the key that holds it.
+pub const Quantity = struct {
+    sigma: f64,
+    value: f64,
+};
+
+/// x, y, z in mm, machine coordinates.
+pub const Point = [3]f64;
+
+// ---- plan_job ----
+
+pub const PlanJobRequest = struct {
+    chunk: Bytes,
+    last: bool,
+    run: bool,
+    seq: u64,
+    settings: PlanSettings,
+};
+
+pub const PlanSettings = struct {
+    accel_mm_s2: ?f64 = null,
+    chord_mm: ?f64 = null,
+    feed_max_mm_min: ?f64 = null,
+    junction_deviation_mm: ?f64 = null,
+    start_mm: ?Point = null,
+    tool_w_per_s: ?f64 = null,
+};
+
+pub const PlanProgress = struct {
+    done: bool = false,
+    lines: u64,
+};
+
+pub const PlanReport = struct {
+    bbox_mm: BoundingBox,
+    complete: bool,
+    dialect: Dialect,
+    done: bool = true,
+    driven: u64,
+    extruded_mm: f64,
+    lines: u64,
+    moves: MoveCounts,
+    path_mm: PathLengths,
+    problems: []const Problem,
+    problems_total: u64,
+    time_s: f64,
+    units: Units,
+};
+
+/// Each reply but the last is progress; the last is the report.
+pub const PlanReply = union(enum) {
+    progress: PlanProgress,
+    report: PlanReport,
+};
+
+pub const BoundingBox = struct { max: Point, min: Point };
+pub const Dialect = enum { grbl, marlin, rs274 };
+pub const MoveCounts = struct { arc: u64, linear: u64, rapid: u64 };
+pub const PathLengths = struct { arc: f64, linear: f64, rapid: f64, total: f64 };
+pub const Problem = struct { code: []const u8, line: u64, message: []const u8 };
+pub const Units = enum { inch, mm };
+
+// ---- assess_feedstock ----
+
+pub const AssessFeedstockRequest = struct {
+    assay: []const ElementAssay,
+    lot: []const u8,
+    mass_kg: Quantity,
+    moisture: Quantity,
+    particles: Particles,
+    products: []const Product,
+    work_index_kwh_t: Quantity,
+};
+
+pub const ElementAssay = struct { element: []const u8, fraction: Quantity };
+pub const Particles = struct { d10_um: f64, d50_um: f64, d80_um: f64 };
+
+pub const Product = struct {
+    element: []const u8,
+    grade: f64,
+    impurities: []const ImpurityCeiling,
+    name: []const u8,
+    particle_um: f64,
+    recovery: Quantity,
+};
+
+pub const ImpurityCeiling = struct { element: []const u8, fraction_max: f64 };
+
+pub const AssessFeedstockReply = struct {
+    best: []const u8,
+    dry_mass_kg: Quantity,
+    lot: []const u8,
+    products: []const ProductVerdict,
+    warnings: []const []const u8,
+};
+
+pub const ProductVerdict = struct {
+    confidence: f64,
+    energy_kwh_t: Quantity,
+    name: []const u8,
+    reasons: []const []const u8,
+    suitable: bool,
+    yield_kg: Quantity,
+};
+
+// ---- bid ----
+
+pub const BidRequest = struct {
+    bounty: Bounty,
+    costs: Costs,
+    margin: f64,
+    node: BidNode,
+};
+
+pub const Bounty = struct {
+    deadline_ms: u64,
+    id: []const u8,
+    position_m: [2]f64,
+    reward: f64,
+    work_ms: u64,
+};
+
+pub const Costs = struct { fuel_unit: f64, hour: f64, wear: f64 };
+
+pub const BidNode = struct {
+    fuel: f64,
+    fuel_per_hour: f64,
+    position_m: [2]f64,
+    queue_ms: u64,
+    speed_m_s: f64,
+    wear: f64,
+    wear_per_hour: f64,
+};
+
+pub const BidReply = struct {
+    cost: f64,
+    finish_ms: u64,
+    id: []const u8,
+    /// Null: no bid.
+    price: ?f64 = null,
+    reason: []const u8,
+};
+
+// ---- The capability `motion` ----
+
+pub const MotionRequest = union(enum) {
+    move: MotionMove,
+    heat: MotionHeat,
+    tool: MotionTool,
+    home: MotionHome,
+    dwell: MotionDwell,
+    status: MotionStatus,
+};
+
+/// The most moves of one motion-move.
+pub const motion_moves_max = 256;
+
+pub const MotionMove = struct {
+    /// x, y, z in mm and the feed in mm/s; 1 to `motion_moves_max` of them.
+    moves: []const [4]f64,
+    op: []const u8 = "move",
+};
+pub const MotionHeat = struct { celsius: f64, heater: []const u8, op: []const u8 = "heat" };
+pub const MotionTool = struct { op: []const u8 = "tool", watts: f64 };
+pub const MotionHome = struct { op: []const u8 = "home" };
+pub const MotionDwell = struct { ms: u64, op: []const u8 = "dwell" };
+pub const MotionStatus = struct { op: []const u8 = "status" };
+
+pub const MotionReply = struct {
+    moves: u64,
+    position_mm: Point,
+};

@@ -1,0 +1,106 @@
+//! Which family of controllers a program is written for, from its first 64 KiB.
+//!
+//! | dialect | signs |
+//! |---|---|
+//! | marlin | a slicer's name in a comment; filament (E words on moves), heaters, fans, M82/M83, extended commands |
+//! | rs274 | O-words, parameters, canned cycles, cutter and tool-length compensation, feed per turn, path blending |
+//! | grbl | `$` settings, G43.1, laser power on moves; and everything that shows no sign of another family |
+
+const std = @import("std");
+const sc = @import("snapcount");
+const words = @import("words.zig");
+
+/// What a slicer writes into a comment near the top.
+const slicer_names = [_][]const u8{
+    "PrusaSlicer", "SuperSlicer", "OrcaSlicer", "BambuStudio", "Slic3r",     "Cura_SteamEngine",
+    "Simplify3D",  "ideaMaker",   "KISSlicer",  "CraftWare",   "FLAVOR:",    "ffslicer",
+    "CrealityPrint", "Creality_Print", "AnycubicSlicer", "ElegooSlicer", "Kiri:Moto 3D",
+};
+
+/// A comment that names a slicer is decisive; code gathers points, and a program with none is Grbl's.
+const slicer_points = 1000;
+const strong = 10;
+const weak = 2;
+
+const Points = struct { marlin: u32 = 0, rs274: u32 = 0, grbl: u32 = 0 };
+
+pub fn detect(head: []const u8) sc.contract.Dialect {
+    var points: Points = .{};
+    var lines = std.mem.tokenizeAny(u8, head, "\r\n");
+    while (lines.next()) |line| weigh(std.mem.trim(u8, line, " \t\x00"), &points);
+    if (points.marlin > points.rs274 and points.marlin > points.grbl) return .marlin;
+    return if (points.rs274 > points.grbl) .rs274 else .grbl;
+}
+
+fn weigh(line: []const u8, points: *Points) void {
+    if (line.len == 0) return;
+    switch (line[0]) {
+        ';' => return weighComment(line, points),
+        '$' => points.grbl += strong,
+        '#' => points.rs274 += strong,
+        else => {},
+    }
+    if (line.len > 1 and std.ascii.isAlphabetic(line[0]) and (std.ascii.isAlphabetic(line[1]) or line[1] == '_')) {
+        // An extended command of Klipper.
+        points.marlin += if (std.mem.indexOfScalar(u8, line, '_') != null) strong else 0;
+        return;
+    }
+    var code: words.Line = .{};
+    code.read(line, textFollows) catch |err| {
+        if (err == error.OWord or err == error.Parameter) points.rs274 += strong;
+    };
+    for (code.g()) |g| weighG(g, &code, points);
+    for (code.m()) |m| weighM(m, &code, points);
+    if (code.hasLetter('E') and code.valued & words.bit('E') != 0) points.marlin += weak;
+    // Laser power on the move itself; printers with a laser do it too, but say so with M codes.
+    if (code.hasLetter('S') and code.hasLetter('X')) points.grbl += weak;
+}
+
+fn weighComment(line: []const u8, points: *Points) void {
+    for (slicer_names) |name| {
+        if (std.mem.indexOf(u8, line, name) != null) points.marlin += slicer_points;
+    }
+}
+
+fn weighG(g: words.Code, code: *const words.Line, points: *Points) void {
+    switch (g) {
+        290, 291, 110 => points.marlin += strong,
+        920 => if (code.hasLetter('E')) {
+            points.marlin += strong;
+        },
+        // Firmware retraction has no words; the table of RS-274 does.
+        100 => if (code.has == 0) {
+            points.marlin += weak;
+        },
+        // Marlin names axes without a number.
+        280 => if (code.has & ~code.valued != 0) {
+            points.marlin += strong;
+        },
+        410, 420, 430, 490, 640, 330, 730, 760, 820, 830, 840, 850, 950, 960, 970 => points.rs274 += strong,
+        810 => if (code.hasLetter('R') or code.hasLetter('Z')) {
+            points.rs274 += strong;
+        },
+        401, 431, 611 => points.grbl += weak,
+        else => {},
+    }
+}
+
+fn weighM(m: words.Code, code: *const words.Line, points: *Points) void {
+    switch (m / 10) {
+        82, 83, 84, 104, 106, 107, 109, 117, 140, 190, 201, 203, 204, 205, 220, 221, 566, 862, 900 => points.marlin += strong,
+        73, 105, 110, 115, 400, 486, 500, 501, 502, 503, 555, 569, 572, 593, 1002 => points.marlin += strong,
+        6 => if (code.hasLetter('T')) {
+            points.rs274 += weak;
+        },
+        48, 49, 60, 61, 62, 63, 64, 65, 66, 67, 68 => points.rs274 += weak,
+        else => {},
+    }
+}
+
+/// Codes whose parameters are text in every dialect.
+fn textFollows(code: words.Code) bool {
+    return switch (code / 10) {
+        16, 23, 28, 32, 33, 73, 115, 117, 118, 486, 862, 928, 1002 => true,
+        else => false,
+    };
+}

@@ -1,0 +1,133 @@
+//! M codes: limits, heaters, tool, modes and stops. Fans, displays and all others that move nothing are passed over.
+
+const std = @import("std");
+const gcodes = @import("gcodes.zig");
+const limits = @import("limits.zig");
+const machine = @import("machine.zig");
+const modal = @import("modal.zig");
+const planner = @import("planner.zig");
+const words = @import("words.zig");
+
+/// Whether the rest of the line is not made of words that matter. On printers that is so for every M code that is not
+/// read here, and their parameters can be anything: texts, file names, versions.
+pub fn skipsParameters(code: words.Code) bool {
+    if (code % 10 != 0) return modal.dialect == .marlin;
+    return switch (code / 10) {
+        117, 118 => true,
+        0...5, 30, 82, 83, 104, 109, 140, 190, 200, 201, 203...205, 220, 400, 566 => false,
+        else => modal.dialect == .marlin,
+    };
+}
+
+/// Printers take letters without numbers as flags (`G28 X`, `M18 X Y`); on a move they are damage.
+pub fn allowsBareLetters(line: *const words.Line) bool {
+    if (modal.dialect != .marlin) return false;
+    for (line.g()) |g| if (g <= 30) return false;
+    return true;
+}
+
+pub fn runAll(line: *const words.Line, number: u64) void {
+    for (line.m()) |code| run(code, line, number);
+}
+
+/// What a line does before its motion (RS-274, section 3.8).
+pub fn runBeforeMotion(line: *const words.Line, number: u64) void {
+    for (line.m()) |code| if (!isStop(code)) run(code, line, number);
+}
+
+pub fn runAfterMotion(line: *const words.Line, number: u64) void {
+    for (line.m()) |code| if (isStop(code)) run(code, line, number);
+}
+
+fn isStop(code: words.Code) bool {
+    return code == 0 or code == 10 or code == 20 or code == 300 or code == 600;
+}
+
+fn run(code: words.Code, line: *const words.Line, number: u64) void {
+    if (code % 10 != 0) return;
+    switch (code / 10) {
+        0, 1 => planner.stop(),
+        // On printers M30 deletes a file and M2 is unknown.
+        2, 30 => if (modal.dialect != .marlin) {
+            planner.stop();
+            modal.ended = true;
+        },
+        3, 4 => startTool(line, number),
+        5 => {
+            if (modal.dialect != .marlin) planner.stop();
+            machine.tool(0, number);
+        },
+        82 => modal.relative_e = false,
+        83 => modal.relative_e = true,
+        104, 109 => if (line.get('S') orelse line.get('R')) |celsius| machine.heat("nozzle", celsius, number),
+        140, 190 => if (line.get('S') orelse line.get('R')) |celsius| machine.heat("bed", celsius, number),
+        200 => setFilamentDiameter(line),
+        201 => setAxes(&limits.axis_accel, line, 1),
+        203 => setAxes(&limits.axis_feed, line, feedUnit(line)),
+        204 => setAccel(line),
+        205 => setCornering(line),
+        220 => if (line.get('S')) |percent| {
+            if (percent > 0) modal.feed_factor = percent / 100;
+        },
+        // RepRapFirmware's jerk, mm/min.
+        566 => setAxes(&limits.jerk, line, 1.0 / 60.0),
+        400 => if (gcodes.dwellSeconds(line)) |seconds| planner.dwell(seconds) else planner.stop(),
+        else => {},
+    }
+}
+
+fn startTool(line: *const words.Line, number: u64) void {
+    const power = line.get('S');
+    // A spindle is waited for; a laser's power that comes with a move is not.
+    if (modal.dialect != .marlin and line.g_count == 0) planner.stop();
+    machine.tool(power orelse 0, number);
+}
+
+/// M200 D: E words count mm³ of a filament with this diameter; 0 goes back to mm.
+fn setFilamentDiameter(line: *const words.Line) void {
+    const diameter = line.get('D') orelse return;
+    modal.filament_scale = if (diameter > 0) 4 / (std.math.pi * diameter * diameter) else 1;
+}
+
+fn setAxes(axes: *limits.Axes, line: *const words.Line, unit: f64) void {
+    inline for (.{ 'X', 'Y', 'Z', 'E' }, 0..) |letter, axis| {
+        if (line.get(letter)) |value| {
+            if (value > 0) axes[axis] = value * unit;
+        }
+    }
+}
+
+/// No axis of a printer moves 2 m/s: a larger M203 is RepRapFirmware's, in mm/min.
+const axis_feed_mm_s_max = 2000;
+
+fn feedUnit(line: *const words.Line) f64 {
+    const fastest = @max(line.get('X') orelse 0, line.get('Y') orelse 0);
+    return if (fastest > axis_feed_mm_s_max) 1.0 / 60.0 else 1;
+}
+
+/// M204: P printing, R retracting, T travelling; the older S sets printing and travelling at once, then T is retracting.
+fn setAccel(line: *const words.Line) void {
+    if (line.get('S')) |accel| {
+        if (accel > 0) {
+            limits.accel_print = accel;
+            limits.accel_travel = accel;
+        }
+        if (line.get('T')) |retract| {
+            if (retract > 0) limits.accel_retract = retract;
+        }
+        return;
+    }
+    inline for (.{ 'P', 'R', 'T' }, .{ &limits.accel_print, &limits.accel_retract, &limits.accel_travel }) |letter, limit| {
+        if (line.get(letter)) |accel| {
+            if (accel > 0) limit.* = accel;
+        }
+    }
+}
+
+/// M205: jerk of each axis, junction deviation J, least speeds S (printing) and T (travelling), mm/s.
+fn setCornering(line: *const words.Line) void {
+    setAxes(&limits.jerk, line, 1);
+    if (line.get('J')) |deviation| limits.setJunctionDeviation(deviation);
+    if (line.get('S')) |feed| limits.feed_print_min = feed;
+    if (line.get('T')) |feed| limits.feed_travel_min = feed;
+}
