@@ -3,7 +3,7 @@
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-EXTENSIONS = ["strict", "direct"]
+EXTENSIONS = ["strict", "encode", "direct"]
 
 setup(
     ext_modules=cythonize(

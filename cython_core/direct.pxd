@@ -34,7 +34,6 @@ cdef union Raw:
 
 
 cdef class DirectInstance:
-    cdef readonly bint error_reply
     cdef readonly uint64_t fuel_used
     cdef readonly int64_t host_calls
     cdef object pre
@@ -57,7 +56,9 @@ cdef class DirectInstance:
 
     cdef int _find(self, const char *name, size_t length, Func *out) except -1
     cdef object _fault(self, int kind, uint64_t detail)
-    cdef int _charge(self, uint64_t moved) noexcept
+    cdef tuple _exchange(self, Func *hook, bytes request, uint64_t fuel, uint64_t ticks)
+    cdef int _reset_arena(self, uint64_t fuel) except -1
+    cdef bint _charge(self, uint64_t price) noexcept
     cdef uint8_t *_span(self, uint32_t pointer, uint32_t length) noexcept
     cdef void *_serve(self, int which, Raw *args) noexcept
 

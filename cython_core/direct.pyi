@@ -30,7 +30,6 @@ class DirectFault(Exception):
     error: int
 
 class DirectInstance:
-    error_reply: bool
     fuel_used: int
     host_calls: int
     def __init__(
@@ -49,7 +48,7 @@ class DirectInstance:
         host_calls_max: int,
         host_call_fuel: int,
     ) -> None: ...
-    def call(self, hook: int, request: bytes, fuel: int, ticks: int) -> bytes: ...
+    def call(self, hook: int, request: bytes, fuel: int, ticks: int) -> tuple[bytes, bool]: ...
     def close(self) -> None: ...
     def memory_bytes(self) -> int: ...
 

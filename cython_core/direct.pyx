@@ -3,7 +3,7 @@
 
 The readable reference of the same behaviour is host/sandbox/plain.py; one test suite runs over both. There are no headers and
 no linking: `bind` takes the addresses of the C functions from the library that wasmtime's Python package has loaded. Types were
-checked once, when the module was loaded (host/sandbox/module.py): an unchecked call reads garbage otherwise.
+checked once, when the module was loaded (host/sandbox/checks.py): an unchecked call reads garbage otherwise.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -113,6 +113,11 @@ cpdef enum Import:
     CALL = 5
 
 
+cdef enum Over:
+    OVER_CALLS = 1   # the numbers of host/sandbox/imports.py
+    OVER_FUEL = 2
+
+
 cdef const char *HOST_ENDED = b"the host ended the call"
 
 
@@ -124,6 +129,11 @@ cdef void *_on_import(void *env, void *caller, Raw *args, size_t count) noexcept
 def import_callback():
     """The address of the C function that serves every host import; the import's number (`Import`) is its `env`."""
     return <size_t><void *>_on_import
+
+
+cdef object _busy():
+    # Made of nothing of the instance: its trap and error belong to the call that it is in.
+    return DirectFault(Fault(BUSY), 0, 0, 0)
 
 
 cdef class HookFunc:
@@ -173,7 +183,7 @@ cdef class DirectInstance:
     def close(self):
         """Gives the store's memory back to the pool. A call after it raises `DirectFault` (`CLOSED`); a second close does nothing."""
         if self.busy:
-            raise self._fault(BUSY, 0)
+            raise _busy()
         if self.store != NULL:
             store_delete(self.store)
             self.store = NULL
@@ -196,23 +206,15 @@ cdef class DirectInstance:
         return fault
 
     def call(self, int hook, bytes request, uint64_t fuel, uint64_t ticks):
-        """Runs hook number `hook` on `request` and returns its reply; `error_reply` then says whether bit 31 was set.
+        """Runs hook number `hook` on `request` and returns its reply, and whether bit 31 marked it as an error reply.
 
         `fuel` is for the whole call, `ticks` the deadline in epochs from now. Raises DirectFault; a host import's own error is its cause.
         """
         cdef HookFunc target
-        cdef Raw values[2]
-        cdef int kind = 0
-        cdef uint64_t detail = 0, left = 0
-        cdef uint32_t pointer = 0, length = 0
-        cdef size_t size
-        cdef uint8_t *base
-        cdef const char *source = PyBytes_AS_STRING(request)
-        cdef Py_ssize_t wanted = PyBytes_GET_SIZE(request)
         if self.store == NULL:
             raise self._fault(CLOSED, 0)
         if self.busy:
-            raise self._fault(BUSY, 0)
+            raise _busy()
         entry = self.hooks[hook]
         if type(entry) is not HookFunc:
             target = HookFunc.__new__(HookFunc)
@@ -222,7 +224,23 @@ cdef class DirectInstance:
         else:
             target = <HookFunc>entry
         self.busy = True
-        self.host_calls = 0
+        try:
+            self.host_calls = 0
+            self.host.logged = 0
+            return self._exchange(&target.func, request, fuel, ticks)
+        finally:
+            self.busy = False
+
+    cdef tuple _exchange(self, Func *hook, bytes request, uint64_t fuel, uint64_t ticks):
+        cdef Raw values[2]
+        cdef bint refused
+        cdef int kind = 0
+        cdef uint64_t detail = 0, left = 0
+        cdef uint32_t pointer = 0, length = 0
+        cdef size_t size
+        cdef uint8_t *base
+        cdef const char *source = PyBytes_AS_STRING(request)
+        cdef Py_ssize_t wanted = PyBytes_GET_SIZE(request)
         with nogil:
             set_fuel(self.context, fuel)
             set_deadline(self.context, ticks)
@@ -242,7 +260,7 @@ cdef class DirectInstance:
                     memcpy(base + pointer, source, wanted)
                     values[0].i32 = <int32_t>pointer
                     values[1].i32 = <int32_t>wanted
-                    self.error = func_call(self.context, &target.func, values, 2, &self.trap)
+                    self.error = func_call(self.context, hook, values, 2, &self.trap)
                     if self.error == NULL and self.trap == NULL:
                         pointer = <uint32_t>(<uint64_t>values[0].i64 >> 32)
                         length = <uint32_t>(<uint64_t>values[0].i64 & 0x7FFFFFFF)
@@ -254,7 +272,6 @@ cdef class DirectInstance:
                             kind = BAD_POINTER
                             detail = pointer
             get_fuel(self.context, &left)
-        self.busy = False
         self.fuel_used = fuel - left
         if self.trap != NULL:
             raise self._fault(TRAPPED, 0)
@@ -262,40 +279,35 @@ cdef class DirectInstance:
             raise self._fault(FAILED, 0)
         if kind != 0:
             raise self._fault(kind, detail)
-        self.error_reply = (<uint64_t>values[0].i64 >> 31) & 1
+        refused = (<uint64_t>values[0].i64 >> 31) & 1
         reply = PyBytes_FromStringAndSize(<const char *>memory_data(self.context, &self.memory) + pointer, length)
         if self.has_reset:
-            self._reset_arena()
-        return reply
+            self._reset_arena(fuel)
+        return reply, refused
 
-    def _reset_arena(self):
+    cdef int _reset_arena(self, uint64_t fuel) except -1:
         cdef Raw value
-        self.busy = True
+        cdef uint64_t left = 0
         with nogil:
             self.error = func_call(self.context, &self.reset, &value, 0, &self.trap)
-        self.busy = False
+            get_fuel(self.context, &left)
+        self.fuel_used = fuel - left
         if self.trap != NULL:
             raise self._fault(TRAPPED, 0)
         if self.error != NULL:
             raise self._fault(FAILED, 0)
+        return 0
 
     def memory_bytes(self):
         """The size of the linear memory now, in bytes."""
         return 0 if self.store == NULL else memory_size(self.context, &self.memory)
 
-    cdef int _charge(self, uint64_t moved) noexcept:
-        # 0 when the call may go on; the guest's own instructions cost fuel, a host call would cost nearly none.
+    cdef bint _charge(self, uint64_t price) noexcept:
+        # The guest's own instructions cost fuel, a host call would cost nearly none. False: that was more than it had.
         cdef uint64_t left = 0
-        cdef uint64_t price = self.host_call_fuel + moved
-        self.host_calls += 1
-        if self.host_calls > self.host_calls_max:
-            return 1
         get_fuel(self.context, &left)
-        if left < price:
-            set_fuel(self.context, 0)
-            return 2
-        set_fuel(self.context, left - price)
-        return 0
+        set_fuel(self.context, left - price if left >= price else 0)
+        return left >= price
 
     cdef uint8_t *_span(self, uint32_t pointer, uint32_t length) noexcept:
         if <uint64_t>pointer + length > memory_size(self.context, &self.memory):
@@ -314,9 +326,8 @@ cdef class DirectInstance:
         cdef Raw *args = <Raw *>address
         cdef uint8_t *out
         cdef bytes answer
-        cdef int over
+        self._enter()
         if which == NOW_MS:
-            self._pay(0)
             args[0].i64 = self.host.now_ms()
         elif which == LOG:
             text = self._read(args[1].i32, args[2].i32)
@@ -339,13 +350,19 @@ cdef class DirectInstance:
             request = self._read(args[2].i32, args[3].i32)
             self._room(args[4].i32, args[5].i32)
             failed, answer = self.host.call(capability, request, <uint32_t>args[5].i32)
+            self._pay(len(answer))
             self._write(args[4].i32, args[5].i32, answer)
             args[0].i32 = <int32_t>(<uint32_t>len(answer) | (<uint32_t>0x80000000 if failed else 0))
 
-    def _pay(self, uint64_t moved):
-        cdef int over = self._charge(moved)
-        if over:
-            self.host.over_budget(over, self.host_calls_max)
+    def _enter(self):
+        self.host_calls += 1
+        if self.host_calls > self.host_calls_max:
+            self.host.over_budget(OVER_CALLS, self.host_calls_max)
+        self._pay(self.host_call_fuel)
+
+    def _pay(self, uint64_t price):
+        if not self._charge(price):
+            self.host.over_budget(OVER_FUEL, self.host_calls_max)
 
     def _room(self, int32_t pointer, int32_t length):
         if self._span(<uint32_t>pointer, <uint32_t>length) == NULL:

@@ -9,6 +9,7 @@
 | `POST /v1/safety/trip` (reason) | enters safe mode |
 | `POST /v1/safety/reset` (signed reset) | leaves it |
 | `POST /v1/rollback/NAME` | `{"version": …}` |
+| `POST /v1/remove/NAME` | `{"removed": …}` |
 
 An error is `{"code": …, "message": …, "exit_code": …}` with status 422.
 """
@@ -23,13 +24,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from host.console.client import SOCKET
 from host.core.errors import SnapcountError, TooLarge, UsageError
 from host.core.limits import DEFAULT
 from host.core.text import safe
 from host.node import Node, request_of
 from host.plugins.contract import PlanSettings
 
-SOCKET = "control.sock"
 PIECE_BYTES = 256 << 10
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -44,6 +45,7 @@ class ControlServer:
             web.get("/v1/status", self._status), web.post("/v1/hooks/{name}", self._hook), web.post("/v1/jobs", self._job),
             web.post("/v1/attest", self._attest), web.post("/v1/safety/trip", self._trip), web.post("/v1/safety/reset", self._reset),
             web.post("/v1/rollback/{name}", self._rollback),
+                web.post("/v1/remove/{name}", self._remove),
         ])  # fmt: skip
         self._runner = web.AppRunner(self._app, access_log=None)
 
@@ -107,6 +109,11 @@ class ControlServer:
 
     async def _rollback(self, request: web.Request) -> web.Response:
         return web.json_response({"version": await self._node.roll_back(request.match_info["name"])})
+
+    async def _remove(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        await self._node.remove(name)
+        return web.json_response({"removed": name})
 
 
 def _settings(text: str) -> PlanSettings:

@@ -105,7 +105,7 @@ def _load_trip(state: Path) -> Trip | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Trip)
-    except msgspec.DecodeError:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         # Something tripped; that its reason cannot be read makes nothing safer.
         return Trip("damaged", 0, f"{path} is damaged")
 

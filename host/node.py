@@ -102,6 +102,11 @@ class Node:
             version = await asyncio.to_thread(self.installer.roll_back, name)
         return version.skill.manifest.version
 
+    async def remove(self, name: str) -> None:
+        """Takes a skill off this node. Raises UsageError when it is not active."""
+        async with self._installing:
+            await asyncio.to_thread(self.installer.remove, name)
+
     async def call(self, hook: str, request: Shape) -> Any:
         """Calls a hook on every plugin that has it, off the event loop. Raises UsageError where none has."""
         if not any(version.has(hook) for version in self.manager.skills.values()):
@@ -143,7 +148,7 @@ class Node:
             "capabilities": sorted(self._allowed),
             "skills": [
                 {"name": v.name, "version": v.skill.manifest.version, "digest": v.digest, "hooks": list(v.skill.manifest.hooks),
-                 "calls": v.calls, "faults": v.faults, "path": v.skill.path}
+                 "calls": v.calls, "faults": v.faults, "call_us_p50": v.call_us_p50(), "path": v.skill.path}
                 for v in self.manager.skills.values()
             ],
             "safe_mode": None if tripped is None else {"id": tripped.id, "at_ms": tripped.at_ms, "reason": tripped.reason},

@@ -11,6 +11,7 @@ from host.core.errors import NetworkError, TooLarge, UntrustedInput, UsageError
 from host.core.text import safe
 
 POLL_S = 0.1
+DECIDED = ("active", "failed", "away")  # away: it left before it was done, and is told again when it comes back
 TIMEOUT_S = 30.0
 JSON_BYTES_MAX = 64 << 20
 
@@ -44,7 +45,7 @@ class RegistryHttp:
             if states != last:
                 last = states
                 yield states
-            if all(state["state"] in ("active", "failed") for state in states.values()) or time.monotonic() > until:
+            if all(state["state"] in DECIDED for state in states.values()) or time.monotonic() > until:
                 return
             time.sleep(POLL_S)
 
@@ -85,6 +86,8 @@ def _states(answer: dict[str, Any], digest: str) -> dict[str, dict[str, Any]]:
         report = next((p for p in row["progress"] if p["digest"] == digest), None)
         if any(skill["digest"] == digest for skill in row["skills"]):
             report = {"state": "active", "code": "", "message": ""}
+        if report is not None and report["state"] not in DECIDED and not row["connected"]:
+            report = report | {"state": "away"}
         if report is not None:
             states[row["node"]] = {key: report[key] for key in ("state", "code", "message")}
         elif row["connected"]:

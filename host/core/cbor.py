@@ -9,27 +9,27 @@ import msgspec
 from cython_core import strict_reference
 from host.core.errors import MalformedData, TooLarge
 from host.core.limits import DEFAULT
+from host.core.text import safe
 
 try:
+    from cython_core.encode import encode as _encode
     from cython_core.strict import check as _check
-except ImportError:  # no compiled extension for this Python: same rules, about forty times slower
+except ImportError:  # no compiled extensions for this Python: same rules, slower
+    from cython_core.encode_reference import encode as _encode
     from cython_core.strict_reference import check as _check
 
 check: Callable[[bytes, int, int, tuple[int, ...]], tuple[int, int]] = _check
+encode: Callable[[object], bytes] = _encode
+"""Encodes maps, lists, text, bytes, integers, floats, booleans and None (RFC 8949, section 4.2.1)."""
 
 TAG_COSE_SIGN1 = 18  # RFC 9052, section 2
 
 T = TypeVar("T")
 
 
-def encode(value: object) -> bytes:
-    """Encodes maps, lists, text, bytes, integers, floats, booleans and None (RFC 8949, section 4.2.1)."""
-    return cbor2.dumps(value, canonical=True)
-
-
 def encode_struct(value: object) -> bytes:
-    """Encodes a msgspec struct of the contract; a field that is msgspec.UNSET is absent."""
-    return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)), canonical=True)
+    """Encodes a msgspec struct of the contract, whose map keys are text; a field that is msgspec.UNSET is absent."""
+    return encode(msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
 def decode(data: bytes, what: str, *, bytes_max: int = DEFAULT.frame_bytes_max, tags: tuple[int, ...] = ()) -> Any:
@@ -45,7 +45,7 @@ def decode(data: bytes, what: str, *, bytes_max: int = DEFAULT.frame_bytes_max, 
     try:
         return cbor2.loads(data)
     except (cbor2.CBORError, ValueError, RecursionError) as error:
-        raise MalformedData(f"{what}: not valid CBOR: {_one_line(error)}") from error
+        raise MalformedData(f"{what}: not valid CBOR: {safe(str(error))}") from error
 
 
 def decode_struct(data: bytes, shape: type[T], what: str, *, bytes_max: int = DEFAULT.frame_bytes_max) -> T:
@@ -54,8 +54,4 @@ def decode_struct(data: bytes, shape: type[T], what: str, *, bytes_max: int = DE
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        raise MalformedData(f"{what}: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+        raise MalformedData(f"{what}: {safe(str(error))}") from error

@@ -20,6 +20,7 @@ from nacl.signing import SigningKey, VerifyKey
 from host.core import cbor, cose
 from host.core.errors import CertificateInvalid, MalformedData, SignatureInvalid
 from host.core.limits import DEFAULT
+from host.core.text import safe
 
 ISS, SUB, EXP, NBF, IAT, CTI, CNF = 1, 2, 4, 5, 6, 7, 8
 COSE_KEY = 1
@@ -115,17 +116,21 @@ def _check_issuer(claims: Claims, issuer: Claims, what: str) -> None:
 
 def _claims(payload: bytes, what: str) -> Claims:
     value = cbor.decode(payload, what)
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), list) for name in (ROLES, CAPABILITIES)):
+        raise MalformedData(f"{what}: expected a map of claims, with {ROLES} and {CAPABILITIES} as lists")
     try:
         key = _subject_key(value[CNF])
         claims = Claims(
             value[ISS], value[SUB], key, tuple(value[ROLES]), value[GENERATION], tuple(value[CAPABILITIES]),
             value[NBF], value[EXP], value[IAT], value[CTI],
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise MalformedData(f"{what}: a claim is missing or has the wrong type: {error}") from error
     texts = (claims.issuer, claims.subject, *claims.roles, *claims.capabilities)
     numbers = (claims.generation, claims.not_before_s, claims.expires_s, claims.issued_s)
-    if not (all(isinstance(t, str) for t in texts) and all(type(n) is int for n in numbers) and isinstance(claims.id, bytes)):
+    # A name with control characters, or of more than a line, could forge the errors and logs that it stands in.
+    typed = all(isinstance(t, str) and safe(t) == t for t in texts) and all(type(n) is int for n in numbers)
+    if not (typed and isinstance(claims.id, bytes)):
         raise MalformedData(f"{what}: a claim has the wrong type")
     return claims
 

@@ -15,6 +15,7 @@ ALG = 1  # header parameter `alg`, RFC 9052, section 3.1
 KID = 4  # header parameter `kid`
 EDDSA = -8  # RFC 9053, section 2.2
 SIGNATURE_BYTES = 64
+KID_BYTES_MAX = 64
 _TAG_HEAD = b"\xd2"  # tag 18
 
 
@@ -75,7 +76,9 @@ def _key_id(protected: bytes, unprotected: Mapping[Any, Any], what: str) -> byte
         raise MalformedData(f"{what}: expected the algorithm EdDSA (-8) in the protected header")
     if set(header) - {ALG, KID} or set(unprotected) - {KID}:
         raise MalformedData(f"{what}: a header parameter other than alg and kid")
+    if KID in header and KID in unprotected:
+        raise MalformedData(f"{what}: kid stands in both headers")  # RFC 9052, section 3
     kid = header.get(KID, unprotected.get(KID, b""))
-    if not isinstance(kid, bytes):
-        raise MalformedData(f"{what}: kid must be bytes")
+    if not isinstance(kid, bytes) or len(kid) > KID_BYTES_MAX:
+        raise MalformedData(f"{what}: kid must be bytes, at most {KID_BYTES_MAX} of them")
     return kid

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from host.core.errors import HostFault, StorageFull
@@ -26,7 +27,8 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     except OSError as error:
         raise storage_error(error, f"{path.name}: cannot be written to {path.parent}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it was renamed, never made, or the sweep takes it
+            temporary.unlink()
 
 
 def sync_directory(directory: Path) -> None:

@@ -12,7 +12,7 @@ from host.core.manifest import SEMVER, Name
 from host.core.text import safe
 
 AAD = b"snapcount fleet 1"
-DIGEST = r"^sha256:[0-9a-f]{64}$"
+DIGEST = r"^sha256:[0-9a-f]{64}\Z"
 NONCE_BYTES = 16
 
 Digest = Annotated[str, Meta(pattern=DIGEST)]

@@ -9,27 +9,36 @@ from nacl.signing import SigningKey, VerifyKey
 
 from host.core.cose import key_name
 from host.core.errors import StateDamaged, UsageError
+from host.core.files import storage_error
 
 SEED_BYTES = 32
 PRIVATE_MODE = 0o600
 
 
 def create(path: Path, seed: bytes) -> SigningKey:
-    """Writes a new key file with mode 0600 and, beside it, `NAME.pub`. Raises UsageError where one exists already."""
+    """Writes a new key file with mode 0600 and, beside it, `NAME.pub`. Raises UsageError where one exists already, StorageFull, HostFault."""
     if len(seed) != SEED_BYTES:
         raise UsageError(f"a key needs {SEED_BYTES} random bytes, {len(seed)} were given")
-    key = SigningKey(seed)
+    key, public = SigningKey(seed), path.with_suffix(".pub")
+    taken = public if public == path else next((place for place in (path, public) if os.path.lexists(place)), None)
+    if taken is not None:
+        raise UsageError(f"{taken} exists already or is to hold the public key; a key is never overwritten: choose another name")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
     except FileExistsError as error:
         raise UsageError(f"{path} exists already; a key is never overwritten: choose another name") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(seed.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    path.with_suffix(".pub").write_text(public_text(key.verify_key) + "\n")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(seed.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        public.write_text(public_text(key.verify_key) + "\n")
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        public.unlink(missing_ok=True)
+        raise storage_error(error, f"{path}: the key cannot be written") from error
     return key
 
 
@@ -73,3 +82,5 @@ def load_public(path: Path) -> VerifyKey:
         return parse_public(path.read_text(), str(path))
     except OSError as error:
         raise UsageError(f"{path}: the public key cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not a public key: it is not text") from error

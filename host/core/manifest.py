@@ -12,9 +12,13 @@ from host.core.limits import DEFAULT, Limits
 
 ABI = 1
 SECTION = "snapcount.manifest"
-NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$"
-SEMVER = r"^(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(-[0-9A-Za-z.-]{1,64})?$"
-HOOK = r"^[a-z][a-z0-9_]*$"
+# \Z, not $: $ also matches before a newline at the end.
+NAME = r"^[a-z][a-z0-9]*(-[a-z0-9]+)*\Z"
+_NUMBER = r"(0|[1-9][0-9]{0,8})"
+_IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+# Semantic Versioning 2.0.0, sections 2 and 9, with numbers of at most 9 digits and a pre-release of at most 64 characters, without build metadata.
+SEMVER = rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-(?=.{{1,64}}\Z)({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?\Z"
+HOOK = r"^[a-z][a-z0-9_]*\Z"
 MIN_MEMORY_BYTES = 65_536
 
 Name = Annotated[str, Meta(pattern=NAME, max_length=64)]
@@ -53,7 +57,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     version: Annotated[str, Meta(pattern=SEMVER)]
     description: Annotated[str, Meta(max_length=500)] = ""
     license: Annotated[str, Meta(max_length=64)] = ""
-    lineage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]*$", max_length=16)] = "a"
+    lineage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]*\Z", max_length=16)] = "a"
     hooks: Annotated[tuple[HookName, ...], Meta(min_length=1, max_length=32)]
     capabilities: Annotated[tuple[HookName, ...], Meta(max_length=32)] = ()
     generations: Annotated[tuple[Annotated[int, Meta(ge=1, le=255)], ...], Meta(max_length=64)] = ()
@@ -84,5 +88,5 @@ def version_key(version: str) -> tuple[int, int, int, bool, tuple[tuple[int, int
     if not match:
         raise MalformedData(f"not a semantic version: {version[:64]!r}")
     major, minor, patch, pre = match.groups()
-    parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in (pre or "").lstrip("-").split(".") if p)
+    parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in (pre or "").split(".") if p)
     return int(major), int(minor), int(patch), pre is None, parts

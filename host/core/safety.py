@@ -27,6 +27,7 @@ from host.core import cbor, cose
 from host.core.commands import AnyCommand, Heat, Move, Status, Tool
 from host.core.errors import MalformedData, SafeMode, SignatureInvalid, UnsafeCommand
 from host.core.limits import DEFAULT
+from host.core.text import safe
 
 AAD_LIMITS = b"snapcount safety 1"
 AAD_RESET = b"snapcount safety reset 1"
@@ -109,8 +110,8 @@ def parse_limits(toml: bytes, what: str) -> SafetyLimits:
         raise MalformedData(f"{what}: at most {TOML_BYTES_MAX} bytes, {len(toml)} came")
     try:
         limits = msgspec.convert(tomllib.loads(toml.decode()), SafetyLimits)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise MalformedData(f"{what}: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, RecursionError) as error:
+        raise MalformedData(f"{what}: {safe(str(error))}") from error
     for axis in AXES:
         low, high = getattr(limits.travel_mm, axis)
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
@@ -144,6 +145,7 @@ class SafetyEnvelope:
         self._audit = audit
         self._on_trip = on_trip
         self._refusals = 0
+        self._trips = 0
         self._tokens = float(limits.rate.burst)
         self._filled_ms: int | None = None
 
@@ -157,22 +159,27 @@ class SafetyEnvelope:
             )
         opened = [name for name in self.limits.interlocks.required if interlocks.get(name) is not True]
         if opened:
-            self.trip(f"interlock {opened[0]} is not closed", now_ms)
-            raise self._refuse(SafeMode, f"interlock {opened[0]} is not closed: safe mode", command, now_ms, skill)
+            try:
+                raise self._refuse(SafeMode, f"interlock {opened[0]} is not closed: safe mode", command, now_ms, skill)
+            finally:
+                self.trip(f"interlock {opened[0]} is not closed", now_ms)
         problem = self._problem(command) or self._over_rate(command, now_ms)
         if problem is None:
             self._refusals = 0
             return
         self._refusals += 1
-        refusal = self._refuse(UnsafeCommand, problem, command, now_ms, skill)
-        if self._refusals >= self.limits.safe_mode.refusals:
-            self.trip(f"{self._refusals} commands refused in a row, the last: {problem}", now_ms)
-        raise refusal
+        try:
+            raise self._refuse(UnsafeCommand, problem, command, now_ms, skill)
+        finally:  # an audit that cannot be written does not keep safe mode away
+            if self._refusals >= self.limits.safe_mode.refusals:
+                self.trip(f"{self._refusals} commands refused in a row, the last: {problem}", now_ms)
 
     def trip(self, reason: str, now_ms: int) -> None:
         """Enters safe mode. A second trip keeps the first reason."""
         if self.tripped is None:
-            self.tripped = Trip(f"{now_ms}-{zlib.crc32(reason.encode()):08x}", now_ms, reason)
+            # The count keeps apart two trips at one time, so that the reset of the first is worth nothing to the second.
+            self._trips += 1
+            self.tripped = Trip(f"{now_ms}-{self._trips}-{zlib.crc32(reason.encode()):08x}", now_ms, reason)
             self._on_trip(self.tripped)
 
     def reset(self, signed: bytes) -> None:
@@ -195,7 +202,7 @@ class SafetyEnvelope:
             case Move(moves):
                 return next((problem for move in moves if (problem := self._move_problem(move))), None)
             case Heat(heater, celsius):
-                return _over(f"temperature of {heater}", celsius, self.limits.temperature_c.get(heater), "°C")
+                return _over(f"temperature of {safe(heater)}", celsius, self.limits.temperature_c.get(heater), "°C")
             case Tool(watts):
                 return _over("power of the tool", watts, self.limits.power_w.get("tool"), "W", low=0.0)
             case _:
@@ -226,7 +233,9 @@ class SafetyEnvelope:
 def _over(what: str, value: float, limit: float | None, unit: str, low: float = -math.inf) -> str | None:
     if limit is None:
         return f"{what}: the owner set no limit for it in safety.toml"
-    if not low <= value <= limit:
+    if not (math.isfinite(value) and low <= value):
+        return f"{what}: {value:g} {unit} is no {what.partition(' ')[0]} to set"
+    if value > limit:
         return f"{what}: {value:g} {unit} is above the limit of {limit:g} {unit}"
     return None
 

@@ -4,7 +4,7 @@ import unicodedata
 
 
 def safe(text: str | bytes, characters_max: int = 300) -> str:
-    """One line without control, bidirectional-override or invisible characters, at most `characters_max` long.
+    """One line without control, bidirectional-override or invisible characters, at most `characters_max` long and then an ellipsis.
 
     What is dropped is shown as its escape, so that nothing disappears: `\\x1b`, `\\u202e`.
     """
@@ -16,4 +16,5 @@ def safe(text: str | bytes, characters_max: int = 300) -> str:
             out.append(character.encode("unicode_escape").decode())
         else:
             out.append(character)
-    return "".join(out) + ("…" if len(decoded) > characters_max else "")
+    shown = "".join(out)
+    return shown[:characters_max] + ("…" if len(decoded) > characters_max or len(shown) > characters_max else "")

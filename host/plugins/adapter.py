@@ -4,7 +4,10 @@ A slot is registered once for each skill name and delegates to the version that 
 flight finish on the version they began with, the next call sees the new one, and none finds neither or both.
 """
 
+import statistics
 import threading
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -28,6 +31,8 @@ from host.plugins.hookspecs import hookimpl
 from host.plugins.streaming import plan
 from host.sandbox.skill import LoadedSkill, SkillInstance
 
+RECENT_CALLS = 512
+
 
 class SkillVersion:
     """One version of one skill. A fresh skill gets an instance for each hook call, a persistent one keeps its own until a call fails.
@@ -39,6 +44,7 @@ class SkillVersion:
         self.skill, self.digest = skill, digest
         self.calls = 0
         self.faults = 0
+        self._recent_ns: deque[int] = deque(maxlen=RECENT_CALLS)
         self._counting = threading.Lock()
         self._kept: SkillInstance | None = None
         self._kept_lock = threading.Lock()
@@ -61,8 +67,10 @@ class SkillVersion:
     def call(self, hook: str, request: Shape) -> Shape:
         """One wasm call with typed values. Raises GuestError of some kind; ReplyInvalid for a reply of another shape."""
         _, reply_shape = SHAPES[hook]
+        started = time.perf_counter_ns()
         with self._instance() as instance:
             reply = instance.call(hook, cbor.encode_struct(request))
+            self._recent_ns.append(time.perf_counter_ns() - started)
             try:
                 return cbor.decode_struct(reply, reply_shape, f"{self.skill.name}: reply of {hook}", bytes_max=DEFAULT.reply_bytes_max)
             except MalformedData as error:
@@ -72,6 +80,10 @@ class SkillVersion:
         """The streaming hook: one instance for the whole program."""
         with self._instance() as instance:
             return plan(instance, program, settings, run, self.skill.name)
+
+    def call_us_p50(self) -> float | None:
+        """The median of the last calls in µs, streaming hooks left out; None before the first."""
+        return statistics.median(self._recent_ns) / 1000 if self._recent_ns else None
 
     def close(self) -> None:
         """Frees the kept instance, after the call that may be in it."""

@@ -8,6 +8,7 @@ from host.core import wasm
 from host.core.capabilities import IMPORT_CALL, IMPORT_NEEDS
 from host.core.errors import Incompatible, MalformedModule
 from host.core.manifest import ABI, Manifest
+from host.core.text import safe
 
 NAMESPACE = f"snapcount:host/{ABI}"
 IMPORTS_MAX = 64
@@ -57,7 +58,7 @@ def check_types(module: Module, manifest: Manifest) -> None:
     for imported in module.imports:
         if imported.module != NAMESPACE or imported.name not in IMPORT_TYPES:
             raise Incompatible(
-                f"{manifest.name}: imports {imported.module}.{imported.name}, which this host does not offer; it offers {NAMESPACE}: {', '.join(sorted(IMPORT_TYPES))}"
+                f"{manifest.name}: imports {safe(imported.module, 64)}.{safe(imported.name or '', 64)}, which this host does not offer; it offers {NAMESPACE}: {', '.join(sorted(IMPORT_TYPES))}"
             )
         found = _shape(imported.type)
         if found != IMPORT_TYPES[imported.name]:

@@ -6,6 +6,7 @@ Only what ABI 1 needs is switched on. Everything that could make two nodes disag
 import hashlib
 import platform
 import threading
+import time
 from functools import cache
 from importlib.metadata import version
 
@@ -21,8 +22,9 @@ PROPOSALS_OFF = (
     "wasm_component_model",
 )  # fmt: skip
 PROPOSALS_ON = ("wasm_reference_types", "wasm_bulk_memory", "wasm_multi_value")
-# Raised whenever a rule of module.py changes: a cached entry is proof that the rules of its time were met.
+# Raised whenever a rule of checks.py changes: a cached entry is proof that the rules of its time were met.
 RULES = 1
+TICKS_CAUGHT_UP_MAX = 1_000  # after a machine slept, deadlines need not count the night
 RESIDENT_BYTES = 1 << 20  # a pooled slot keeps this much mapped, so that a fresh instance costs no page faults
 
 
@@ -78,8 +80,13 @@ class SkillEngine:
         return -(-deadline_ms // self.limits.epoch_tick_ms) + 1
 
     def _tick(self) -> None:
-        while not self._stop.wait(self.limits.epoch_tick_ms / 1000):
-            self.engine.increment_epoch()
+        # Counts time, not awakenings: each of those is late by a little, and by more on a busy machine.
+        period_s, began, ticks = self.limits.epoch_tick_ms / 1000, time.monotonic(), 0
+        while not self._stop.wait(max(0.0, began + (ticks + 1) * period_s - time.monotonic())):
+            due = int((time.monotonic() - began) / period_s)
+            for _ in range(min(due - ticks, TICKS_CAUGHT_UP_MAX)):
+                self.engine.increment_epoch()
+            ticks = due
 
 
 @cache

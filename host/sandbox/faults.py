@@ -20,6 +20,7 @@ from host.core.limits import DEFAULT
 from host.core.manifest import SkillLimits
 from host.core.text import safe
 
+UNKNOWN_OFFSET = 1 << 32
 NEARLY_FULL_BYTES = 65_536  # a page: memory this close to the limit could not grow any more
 
 
@@ -83,10 +84,7 @@ def _refused(said: str, skill: str, limits: SkillLimits) -> SnapcountError:
 
 def _trap(trap: wasmtime.Trap, skill: str, limits: SkillLimits, memory_bytes: int) -> SnapcountError:
     code = trap.trap_code
-    frames = tuple(
-        f"{safe(frame.func_name or '?', 120)} (function {frame.func_index}, byte {frame.module_offset})"
-        for frame in trap.frames[: DEFAULT.backtrace_frames_max]
-    )
+    frames = tuple(_where(frame) for frame in trap.frames[: DEFAULT.backtrace_frames_max])
     at = f" in {frames[0]}" if frames else ""
     if code is wasmtime.TrapCode.OUT_OF_FUEL:
         return FuelExhausted(f"{skill}: used up its {limits.fuel} units of fuel{at}", frames)
@@ -96,3 +94,9 @@ def _trap(trap: wasmtime.Trap, skill: str, limits: SkillLimits, memory_bytes: in
     if memory_bytes + NEARLY_FULL_BYTES > limits.memory_bytes:
         return MemoryExceeded(f"{skill}: trapped ({name}) with its memory at the limit of {limits.memory_bytes} bytes{at}")
     return GuestTrap(f"{skill}: trapped: {name}{at}", frames)
+
+
+def _where(frame: wasmtime.Frame) -> str:
+    # A stack overflow has no offset in its innermost frame; wasmtime then gives the largest number.
+    at = f", byte {frame.module_offset}" if frame.module_offset < UNKNOWN_OFFSET else ""
+    return f"{safe(frame.func_name or '?', 120)} (function {frame.func_index}{at})"

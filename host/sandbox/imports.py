@@ -36,7 +36,7 @@ LogSink = Callable[[str, str], None]
 
 
 class HostServices:
-    """Serves one instance. The instance sets `logged` to 0 before each wasm call, so that the log is bounded by the call."""
+    """Serves one instance. The instance sets `logged` to 0 when a wasm call begins, so that the log is bounded by the call."""
 
     def __init__(
         self, skill: str, grant: Grant, clock: Clock, random: Random, *,

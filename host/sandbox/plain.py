@@ -4,6 +4,7 @@ wasmtime's Python package keeps a callback's exception in one global, so two thr
 """
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -38,11 +39,11 @@ class PlainInstance:
         limits: SkillLimits,
         host: Limits,
     ) -> None:
-        self.error_reply, self.fuel_used, self.host_calls = False, 0, 0
+        self.fuel_used, self.host_calls = 0, 0
         self._services, self._limits, self._host = services, limits, host
         self._hooks = manifest.hooks
         self._pending: BaseException | None = None
-        self._busy = False
+        self._entered = threading.Lock()
         self._store: Store | None = Store(engine.engine)
         self._store.set_limits(limits.memory_bytes, host.table_elements_max, 1, 4, 1)
         self._store.set_fuel(limits.fuel)
@@ -50,26 +51,25 @@ class PlainInstance:
         linker = Linker(engine.engine)
         for name in imports:
             params, results = (list(map(_value_type, types)) for types in IMPORT_TYPES[name])
-            linker.define_func(NAMESPACE, name, FuncType(params, results), self._guarded(getattr(self, f"_on_{name}")))
+            linker.define_func(NAMESPACE, name, FuncType(params, results), _guarded(weakref.ref(self), name))
         self._exports: Any = self._run(Fault.INSTANTIATE, lambda: linker.instantiate(self._open(), module)).exports(self._store)
         self._memory = self._exports["memory"]
 
-    def call(self, hook: int, request: bytes, fuel: int, ticks: int) -> bytes:
+    def call(self, hook: int, request: bytes, fuel: int, ticks: int) -> tuple[bytes, bool]:
         """See DirectInstance.call. Raises CallFault."""
         store = self._open()
-        if self._busy:
+        if not self._entered.acquire(blocking=False):
             raise CallFault(Fault.BUSY)
-        self.host_calls = 0
-        store.set_fuel(fuel)
-        store.set_epoch_deadline(ticks)
-        self._busy = True
         try:
+            self.host_calls = self._services.logged = 0
+            store.set_fuel(fuel)
+            store.set_epoch_deadline(ticks)
             return self._exchange(store, self._exports[f"hook_{self._hooks[hook]}"], request)
         finally:
-            self._busy = False
             self.fuel_used = fuel - store.get_fuel()
+            self._entered.release()
 
-    def _exchange(self, store: Store, hook: Callable[..., int], request: bytes) -> bytes:
+    def _exchange(self, store: Store, hook: Callable[..., int], request: bytes) -> tuple[bytes, bool]:
         pointer = self._run(Fault.FAILED, lambda: self._exports["sc_alloc"](store, len(request))) & 0xFFFF_FFFF
         if pointer == 0:
             raise CallFault(Fault.NO_ROOM, len(request))
@@ -82,19 +82,21 @@ class PlainInstance:
             raise CallFault(Fault.REPLY_SIZE, length)
         if pointer + length > self._memory.data_len(store):
             raise CallFault(Fault.BAD_POINTER, pointer)
-        self.error_reply = bool(packed & ERROR_BIT)
         reply = bytes(self._memory.read(store, pointer, pointer + length)) if length else b""
         if "sc_reset" in self._exports:
             self._run(Fault.FAILED, lambda: self._exports["sc_reset"](store))
-        return reply
+        return reply, bool(packed & ERROR_BIT)
 
     def close(self) -> None:
         """Gives the store's memory back to the pool. A second close does nothing."""
-        if self._busy:
+        if not self._entered.acquire(blocking=False):
             raise CallFault(Fault.BUSY)
-        if self._store is not None:
-            self._store.close()
-            self._store = None
+        try:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+        finally:
+            self._entered.release()
 
     def memory_bytes(self) -> int:
         """The size of the linear memory now, in bytes."""
@@ -117,23 +119,25 @@ class PlainInstance:
         except wasmtime.WasmtimeError as error:
             raise CallFault(kind, error=error) from error
 
-    def _guarded(self, serve: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(*args: int) -> Any:
-            try:
-                return serve(*args)
-            except BaseException as error:
-                self._pending = error
-                raise _Ended from error
+    def serve(self, name: str, args: tuple[int, ...]) -> Any:
+        """Answers the host import `name`."""
+        try:
+            self._enter()
+            return getattr(self, f"_on_{name}")(*args)
+        except BaseException as error:
+            self._pending = error
+            raise _Ended from error
 
-        return guarded
-
-    def _pay(self, moved: int) -> None:
-        # The guest's own instructions cost fuel; a host call would cost nearly none.
-        store = self._open()
+    def _enter(self) -> None:
         self.host_calls += 1
         if self.host_calls > self._limits.host_calls:
             self._services.over_budget(OVER_CALLS, self._limits.host_calls)
-        left, price = store.get_fuel(), self._host.host_call_fuel + moved
+        self._pay(self._host.host_call_fuel)
+
+    def _pay(self, price: int) -> None:
+        # The guest's own instructions cost fuel; a host call would cost nearly none.
+        store = self._open()
+        left = store.get_fuel()
         store.set_fuel(max(0, left - price))
         if left < price:
             self._services.over_budget(OVER_FUEL, self._limits.host_calls)
@@ -157,7 +161,6 @@ class PlainInstance:
         self._services.log(level, self._read(pointer, length))
 
     def _on_now_ms(self) -> int:
-        self._pay(0)
         return self._services.now_ms()
 
     def _on_random(self, pointer: int, length: int) -> None:
@@ -183,8 +186,19 @@ class PlainInstance:
         capability, body = self._read(name, name_length), self._read(request, request_length)
         self._room(out & 0xFFFF_FFFF, room & 0xFFFF_FFFF)
         failed, answer = self._services.call(capability, body, room & 0xFFFF_FFFF)
+        self._pay(len(answer))
         self._write(out, answer)
         return _signed(len(answer) | (ERROR_BIT if failed else 0))
+
+
+def _guarded(instance: "weakref.ref[PlainInstance]", name: str) -> Callable[..., Any]:
+    # wasmtime's Python package keeps callbacks in a global table: a strong reference would keep an instance, and its slot, for ever.
+    def guarded(*args: int) -> Any:
+        serving = instance()
+        assert serving is not None, "an instance that is in a call is alive"
+        return serving.serve(name, args)
+
+    return guarded
 
 
 def _signed(value: int) -> int:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import msgspec
 import wasmtime
+from msgspec import Meta
 
 from host.core import cbor
-from host.core.capabilities import Grant
-from host.core.errors import CapabilityDenied, SkillRefused, TooLarge, UsageError
+from host.core.capabilities import IMPORT_NEEDS, Grant
+from host.core.errors import Busy, CapabilityDenied, MalformedData, ReplyInvalid, SkillRefused, TooLarge, UsageError
 from host.core.limits import DEFAULT, Limits
 from host.core.manifest import Manifest
 from host.core.text import safe
@@ -41,7 +43,7 @@ class LoadedSkill:
         self.limits = manifest.limits.capped(limits)
         self.name = f"{manifest.name} {manifest.version}"
         self._engine, self._module, self._host, self._services = engine, module, limits, services
-        self._imports = _linked(module, manifest, grant)
+        self._imports = require_granted(module, manifest, grant)
         self._direct = None if force_plain or direct.unavailable() else direct.DirectModule(engine, module, manifest, self._imports)
         self._indices = {hook: index for index, hook in enumerate(manifest.hooks)}
         self.ticks = engine.ticks(self.limits.deadline_ms)
@@ -55,9 +57,9 @@ class LoadedSkill:
         services = self._services()
         try:
             if self._direct is not None:
-                return SkillInstance(self, self._direct.instance(services, self.limits, self._host), services)
+                return SkillInstance(self, self._direct.instance(services, self.limits, self._host))
             raw = PlainInstance(self._engine, self._module, self.manifest, services, self._imports, self.limits, self._host)
-            return SkillInstance(self, raw, services)
+            return SkillInstance(self, raw)
         except Exception as error:
             raise self.error(error, 0) from error
 
@@ -81,8 +83,8 @@ class SkillInstance:
     `faulted` is true after a call that ended without a reply: its memory is then not to be trusted.
     """
 
-    def __init__(self, skill: LoadedSkill, raw: Any, services: HostServices) -> None:
-        self._skill, self._raw, self._services = skill, raw, services
+    def __init__(self, skill: LoadedSkill, raw: Any) -> None:
+        self._skill, self._raw = skill, raw
         self._fuel, self._ticks, self._call = skill.limits.fuel, skill.ticks, raw.call
         self.faulted = False
 
@@ -93,15 +95,15 @@ class SkillInstance:
         """
         if len(request) > REQUEST_BYTES_MAX:
             raise TooLarge(f"{self._skill.name}: a request has at most {REQUEST_BYTES_MAX} bytes, this one has {len(request)}")
-        self._services.logged = 0
+        index = self._skill.index(hook)
+        reply: bytes
         try:
-            reply: bytes = self._call(self._skill.index(hook), request, self._fuel, self._ticks)
-        except UsageError:
-            raise
+            reply, refused = self._call(index, request, self._fuel, self._ticks)
         except Exception as error:
-            self.faulted = True
-            raise self._skill.error(error, self._raw.memory_bytes()) from error
-        if self._raw.error_reply:
+            ended = self._skill.error(error, self._raw.memory_bytes())
+            self.faulted |= not isinstance(ended, Busy)  # the call that it is in is another one, and may end well
+            raise ended from error
+        if refused:
             raise refusal(reply, self._skill.name)
         return reply
 
@@ -119,8 +121,11 @@ class SkillInstance:
         return int(self._raw.memory_bytes())
 
     def close(self) -> None:
-        """Gives the memory back. A call after it raises HostFault."""
-        self._raw.close()
+        """Gives the memory back. A call after it raises HostFault. Raises Busy during a call."""
+        try:
+            self._raw.close()
+        except Exception as error:
+            raise self._skill.error(error, 0) from error
 
     def __enter__(self) -> Self:
         return self
@@ -129,21 +134,29 @@ class SkillInstance:
         self.close()
 
 
+class _ErrorReply(msgspec.Struct, forbid_unknown_fields=True):
+    code: Annotated[str, Meta(min_length=1, max_length=64)]
+    message: Annotated[str, Meta(max_length=1024)]
+
+
 def refusal(reply: bytes, skill: str) -> SkillRefused:
-    """The error behind an error reply. Raises ReplyInvalid-like MalformedData when it is not one."""
-    value = cbor.decode(reply, f"{skill}: error reply", bytes_max=DEFAULT.frame_bytes_max)
-    code = safe(str(value.get("code", "")), 64) if isinstance(value, dict) else ""
-    message = safe(str(value.get("message", ""))) if isinstance(value, dict) else ""
-    return SkillRefused(f"{skill}: {code or 'error'}: {message}", code)
+    """The error behind an error reply. Raises ReplyInvalid when it is not one."""
+    try:
+        answer = cbor.decode_struct(reply, _ErrorReply, f"{skill}: error reply")
+    except (MalformedData, TooLarge) as error:
+        raise ReplyInvalid(str(error)) from error
+    code = safe(answer.code, 64)
+    return SkillRefused(f"{skill}: {code}: {safe(answer.message)}", code)
 
 
-def _linked(module: wasmtime.Module, manifest: Manifest, grant: Grant) -> frozenset[str]:
-    """The imports to link: those the module has, each of which must have been granted."""
+def require_granted(module: wasmtime.Module, manifest: Manifest, grant: Grant) -> frozenset[str]:
+    """The imports to link: those the module has. Raises CapabilityDenied for one that was not granted."""
     wanted = frozenset(imported.name or "" for imported in module.imports)
     missing = sorted(wanted - grant.imports())
     if missing:
         have = ", ".join(sorted(grant.names)) or "none"
+        needs = ", ".join(f"{name} (capability {IMPORT_NEEDS.get(name, 'of a driver')})" for name in missing)
         raise CapabilityDenied(
-            f"{manifest.name}: imports {', '.join(missing)} without the capability for it (granted: {have}); name it in the manifest, and have the owner allow it"
+            f"{manifest.name}: imports {needs} without the grant for it (granted: {have}); name it in the manifest, and have the owner allow it"
         )
     return wanted

@@ -110,6 +110,19 @@ class Installer:
         self._note(version.skill.manifest, older[0].digest, "rolled back", f"from {active.version}")
         return version
 
+    def remove(self, name: str) -> None:
+        """Takes a skill off the node, with every kept version. Raises UsageError when it is not active."""
+        active = self._shop.store.active(name)
+        version = self._shop.manager.skills.get(name)
+        if active is None or version is None:
+            raise UsageError(f"{name}: no such skill is active on this node")
+        gone = self._shop.store.remove(name)
+        self._shop.manager.deactivate(name)
+        version.close()
+        for digest in gone:
+            self._shop.cache.drop(digest)
+        self._note(version.skill.manifest, active.digest, "removed", "")
+
     def _bring_in(self, bundle: Bundle) -> SkillVersion:
         self._shop.store.put(bundle.data, bundle.digest)
         self._reach("stored")

@@ -26,11 +26,10 @@ class Journal:
         self._path, self._limits = path, limits
         self._lock = threading.Lock()
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
+            self._db = _open(path)
         except sqlite3.DatabaseError as error:
+            if _is_full(error):
+                raise StorageFull(f"{path}: cannot be opened: {error}") from error
             raise StateDamaged(
                 f"{path}: not a usable journal ({error}); move it away to start with an empty one, and its audit is lost"
             ) from error
@@ -70,25 +69,46 @@ class Journal:
             self._db.close()
 
     def _rows(self, query: str, last: int) -> list[dict[str, Any]]:
-        with self._lock:
-            cursor = self._db.execute(query, (last,))
+        with self._reading() as db:
+            cursor = db.execute(query, (last,))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._lock, self._db:
-                self._db.execute("BEGIN IMMEDIATE")
+            with self._lock:
                 yield self._db
         except sqlite3.OperationalError as error:
-            kind = StorageFull if "full" in str(error) else HostFault
-            raise kind(f"{self._path}: cannot be written: {error}") from error
+            raise (StorageFull if _is_full(error) else HostFault)(f"{self._path}: cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:
             raise StateDamaged(f"{self._path}: {error}") from error
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as db, db:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+
     def _bound(self, db: sqlite3.Connection, table: str) -> None:
         db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (self._limits.audit_rows_max,))
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_SCHEMA)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    # On a full disk, the shared memory of the WAL is the first that cannot be made.
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 class SkillState:
@@ -98,8 +118,8 @@ class SkillState:
         self._journal, self._skill, self._bytes_max = journal, skill, bytes_max
 
     def get(self, key: bytes) -> bytes | None:
-        with self._journal._lock:
-            row = self._journal._db.execute("SELECT value FROM state WHERE skill = ? AND key = ?", (self._skill, key)).fetchone()
+        with self._journal._reading() as db:
+            row = db.execute("SELECT value FROM state WHERE skill = ? AND key = ?", (self._skill, key)).fetchone()
         return None if row is None else bytes(row[0])
 
     def set(self, key: bytes, value: bytes) -> bool:

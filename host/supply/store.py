@@ -35,16 +35,23 @@ class SkillStore:
         self._blobs = state / "blobs" / "sha256"
         self._skills = state / "skills"
         for directory in (self._blobs, self._skills):
-            directory.mkdir(parents=True, exist_ok=True)
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise files.storage_error(error, f"{directory}: cannot be made") from error
 
     def put(self, data: bytes, digest: str) -> bool:
-        """Keeps a blob; False when it was there already. Raises DigestMismatch, StorageFull."""
+        """Keeps a blob; False when it was there already, sound. Raises DigestMismatch, StorageFull."""
         found = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if found != digest:
             raise DigestMismatch(f"expected {digest}, the bytes have {found}; nothing was kept")
         path = self._blob(digest)
         if path.exists():
-            return False
+            try:
+                self.get(digest)
+                return False
+            except StateDamaged:  # pushing a skill again mends its blob
+                pass
         files.write_atomic(path, data)
         return True
 
@@ -65,13 +72,15 @@ class SkillStore:
 
     def names(self) -> list[str]:
         """The skills that have an active version."""
-        return sorted(path.name for path in self._skills.iterdir() if (path / ACTIVE).is_symlink())
+        return sorted(path.name for path in self._skills.iterdir() if os.path.lexists(path / ACTIVE))
 
     def active(self, name: str) -> Installed | None:
         """The record that the pointer names. Raises StateDamaged when it cannot be read."""
         pointer = self._skills / name / ACTIVE
-        if not pointer.is_symlink():
+        if not os.path.lexists(pointer):
             return None
+        if not pointer.is_symlink():
+            raise StateDamaged(f"skills/{name}/{ACTIVE}: expected a symbolic link to a version; push the skill again")
         return self._record(pointer.parent / os.readlink(pointer))
 
     def versions(self, name: str) -> list[Installed]:
@@ -115,6 +124,16 @@ class SkillStore:
             self.discard(entry.digest)
         return [entry.digest for entry in gone]
 
+    def remove(self, name: str) -> list[str]:
+        """Forgets a skill: the pointer first, then its versions; the digests that nothing refers to any more."""
+        kept = self.versions(name)
+        (self._skills / name / ACTIVE).unlink(missing_ok=True)
+        files.sync_directory(self._skills / name)
+        for entry in kept:
+            self.forget(entry)
+            self.discard(entry.digest)
+        return [entry.digest for entry in kept]
+
     def referenced(self, digest: str) -> bool:
         """Whether any kept version of any skill has this digest."""
         return any((path / digest.removeprefix("sha256:")).exists() for path in self._skills.iterdir())
@@ -129,7 +148,7 @@ class SkillStore:
     def _record(self, path: Path) -> Installed:
         try:
             return msgspec.json.decode(path.read_bytes(), type=Installed)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StateDamaged(
                 f"skills/{path.parent.name}/{path.name[:16]}…: not a record of an installed skill; push the skill again"
             ) from error

@@ -4,7 +4,6 @@
 //! and an instance stays as small as what its largest call needed. Nothing is freed on its own.
 
 const std = @import("std");
-const builtin = @import("builtin");
 
 const page_bytes = 64 * 1024;
 const alignment = 8;

@@ -76,7 +76,7 @@ const Input = struct {
     fn head(self: *Input, comptime major: shape.Major) error{Malformed}!u64 {
         if (self.rest.len == 0) return malformed("expected " ++ @tagName(major) ++ ", got the end");
         const initial = self.rest[0];
-        if (initial >> 5 != @intFromEnum(major)) return malformed("expected " ++ @tagName(major) ++ ", got another type");
+        if (initial >> 5 != @backingInt(major)) return malformed("expected " ++ @tagName(major) ++ ", got another type");
         self.rest = self.rest[1..];
         return switch (initial & 31) {
             0...23 => |small| small,
@@ -130,7 +130,7 @@ fn boolean(input: *Input) ItemError!bool {
 }
 
 fn integer(comptime T: type, input: *Input) ItemError!T {
-    const negative = input.rest.len > 0 and input.rest[0] >> 5 == @intFromEnum(shape.Major.nint);
+    const negative = input.rest.len > 0 and input.rest[0] >> 5 == @backingInt(shape.Major.nint);
     if (negative and @typeInfo(T).int.signedness == .signed) {
         const argument = try input.head(.nint);
         if (argument > std.math.maxInt(T)) return malformed("expected a smaller number");

@@ -80,7 +80,7 @@ fn integer(comptime T: type, value: T) Error!void {
 
 fn head(major: shape.Major, argument: u64) Error!void {
     const out = try arena.reserve(shape.head_len_max);
-    const high = @as(u8, @intFromEnum(major)) << 5;
+    const high = @as(u8, @backingInt(major)) << 5;
     if (argument < 24) {
         out[0] = high | @as(u8, @intCast(argument));
         arena.commit(1);

@@ -1,6 +1,5 @@
 //! What the host calls: the exports of docs/abi.md, made from a skill's own functions.
 
-const std = @import("std");
 const arena = @import("arena.zig");
 const decode = @import("decode.zig");
 const encode = @import("encode.zig");

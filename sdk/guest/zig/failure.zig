@@ -29,7 +29,7 @@ fn wholeCharacters(text: []const u8) []const u8 {
     if (text.len < message_len_max) return text;
     var len = text.len;
     while (len > 0 and text[len - 1] & 0xc0 == 0x80) len -= 1;
-    return text[0 .. len -| 1];
+    return text[0..len -| 1];
 }
 
 /// The reply for an error that a hook returned: its own words if it used `fail`, else the error's name.

@@ -19,7 +19,7 @@ pub const Level = enum(i32) { debug = 0, info = 1, warning = 2, err = 3 };
 
 /// Writes one line of UTF-8 to the host's log (capability `log`).
 pub fn log(level: Level, line: []const u8) void {
-    raw.log(@intFromEnum(level), line.ptr, line.len);
+    raw.log(@backingInt(level), line.ptr, line.len);
 }
 
 /// Unix time in milliseconds (capability `clock`).

@@ -54,4 +54,3 @@ pub const stateGet = host.stateGet;
 pub const stateSet = host.stateSet;
 pub const call = host.call;
 pub const Outcome = host.Outcome;
-

@@ -4,8 +4,7 @@
 #define IMPURITIES_MAX 64u
 /* Names appear in sentences, whose sum must fit the reply. */
 #define ELEMENT_BYTES_MAX 32u
-#define NAME_BYTES_MAX 64u
-#define LOT_BYTES_MAX 256u
+#define NAME_BYTES_MAX 256u
 /* Coverage factor for "beyond its uncertainty": about 95 % of a normal distribution (GUM 6.3.3). */
 #define COVERAGE 2.0
 /* Share of 1−w above which u(w) makes first order rough: the next term of w/(1−w) is then 1 % of it. */
@@ -23,8 +22,8 @@ static bool is_name(sc_text text, uint32_t len_max) {
 
 static sc_status check_lot(const Lot *lot) {
     Particles sizes = lot->particles;
-    if (lot->lot.len > LOT_BYTES_MAX)
-        return sc_fail("bad_request", "expected a lot's name of at most %u bytes, got %u", LOT_BYTES_MAX, lot->lot.len);
+    if (lot->lot.len > NAME_BYTES_MAX)
+        return sc_fail("bad_request", "expected a lot's name of at most %u bytes, got %u", NAME_BYTES_MAX, lot->lot.len);
     if (lot->mass_kg.value < 0)
         return sc_fail("bad_assay", "expected mass_kg of 0 or more, got %g kg", lot->mass_kg.value);
     if (!is_fraction(lot->moisture.value) || lot->moisture.value == 1)
@@ -123,7 +122,8 @@ void warn(const Lot *lot, sc_texts *warnings) {
         *SC_PUSH(warnings) = sc_format("The mass fractions add up to %g ± %g, which is more than 1 by over %g sigma.",
             total.value, total.sigma, COVERAGE);
     if (total.sigma == 0)
-        *SC_PUSH(warnings) = sc_format("No element has an uncertainty, so each ceiling counts as surely held or surely broken.");
+        *SC_PUSH(warnings) = sc_format("No element has an uncertainty, so each ceiling counts as surely held or surely "
+            "broken.");
     for (uint32_t i = 0; i < lot->assay.len; i++) {
         const ElementAssay *line = &lot->assay.items[i];
         if (line->fraction.sigma > line->fraction.value)

@@ -35,8 +35,8 @@ static void require_solids(Judgement *judgement) {
     Quantity dry = dry_mass_kg(judgement->lot);
     double probability = probability_above(dry, 0);
     if (is_doubtful(judgement, probability))
-        REASON(judgement) = sc_format("The lot holds %g ± %g kg of dry solids, which is above 0 kg with a probability of %.3g.",
-            dry.value, dry.sigma, probability);
+        REASON(judgement) = sc_format("The lot holds %g ± %g kg of dry solids, which is above 0 kg with a probability of "
+            "%.3g.", dry.value, dry.sigma, probability);
 }
 
 /* Any grade up to 1 can be reached from a feed that has the element at all, at the recovery that the product states. */
@@ -71,8 +71,8 @@ static void require_ceiling(Judgement *judgement, const ImpurityCeiling *ceiling
         REASON(judgement) = sc_format("The assay does not report %.*s, so its ceiling of %g cannot be shown to hold.",
             SC_TEXT_ARGS(ceiling->element), ceiling->fraction_max);
     else
-        REASON(judgement) = sc_format("%.*s is %g ± %g of the dry solids; its ceiling of %g holds with a probability of %.3g.",
-            SC_TEXT_ARGS(ceiling->element), fraction->value, fraction->sigma, ceiling->fraction_max, probability);
+        REASON(judgement) = sc_format("%.*s is %g ± %g of the dry solids; its ceiling of %g holds with a probability of "
+            "%.3g.", SC_TEXT_ARGS(ceiling->element), fraction->value, fraction->sigma, ceiling->fraction_max, probability);
 }
 
 /* A feed that is fine enough needs nothing. A coarser one can be ground, if the work index is known to be above 0. */
@@ -87,8 +87,8 @@ static void require_size(Judgement *judgement) {
             "%g ± %g kWh/t is above 0 with a probability of %.3g.", lot->particles.d80_um, size_um, index.value,
             index.sigma, probability);
     if (grinds && size_um < BOND_UM_MIN)
-        REASON(judgement) = sc_format("Grinding to %g µm takes more energy than stated: below %g µm Bond's law gives too little.",
-            size_um, BOND_UM_MIN);
+        REASON(judgement) = sc_format("Grinding to %g µm takes more energy than stated: below %g µm Bond's law gives too "
+            "little.", size_um, BOND_UM_MIN);
 }
 
 static void warn_of_excess(const Judgement *judgement, double fraction, sc_texts *warnings) {

@@ -11,7 +11,8 @@ static sc_status assess_feedstock(const AssessFeedstockRequest *lot, AssessFeeds
     if (check(lot) != SC_OK) return SC_FAILED;
     reply->lot = lot->lot;
     reply->dry_mass_kg = dry_mass_kg(lot);
-    if (!is_finite(reply->dry_mass_kg)) return sc_fail("bad_assay", "expected a dry mass of a possible size, got one that is not finite");
+    if (!is_finite(reply->dry_mass_kg))
+        return sc_fail("bad_assay", "expected a dry mass of a possible size, got one that is not finite");
     warn(lot, &reply->warnings);
     for (uint32_t i = 0; i < lot->products.len; i++)
         if (judge(lot, &lot->products.items[i], SC_PUSH(&reply->products), &reply->warnings) != SC_OK) return SC_FAILED;

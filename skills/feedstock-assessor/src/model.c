@@ -3,9 +3,9 @@
 
 #include "model.h"
 
-/* Specific heat of liquid water, kJ/(kg·K): the 15 °C calorie, 4.186 J (CRC Handbook, unit conversions). */
+/* Specific heat of liquid water, kJ/(kg·K): the 15 °C calorie of 4.1855 J, rounded. */
 #define WATER_HEAT_KJ_KG_K 4.186
-/* Enthalpy of vaporization of water at 100 °C and 101.325 kPa, kJ/kg (steam tables, IAPWS-IF97). */
+/* Enthalpy of vaporization of water at 100 °C and 101.325 kPa, kJ/kg: the usual figure; IAPWS-IF97 gives 2256.5. */
 #define WATER_LATENT_KJ_KG 2257.0
 /* From a yard at 20 °C to the boiling point at 101.325 kPa. */
 #define DRYING_RISE_K (100.0 - 20.0)

@@ -5,6 +5,8 @@
 //! | marlin | a slicer's name in a comment; filament (E words on moves), heaters, fans, M82/M83, extended commands |
 //! | rs274 | O-words, parameters, canned cycles, cutter and tool-length compensation, feed per turn, path blending |
 //! | grbl | `$` settings, G43.1, laser power on moves; and everything that shows no sign of another family |
+//!
+//! BambuStudio and the slicers built on it estimate corners in their own way, so their names are told apart.
 
 const std = @import("std");
 const sc = @import("snapcount");
@@ -12,24 +14,36 @@ const words = @import("words.zig");
 
 /// What a slicer writes into a comment near the top.
 const slicer_names = [_][]const u8{
-    "PrusaSlicer", "SuperSlicer", "OrcaSlicer", "BambuStudio", "Slic3r",     "Cura_SteamEngine",
-    "Simplify3D",  "ideaMaker",   "KISSlicer",  "CraftWare",   "FLAVOR:",    "ffslicer",
-    "CrealityPrint", "Creality_Print", "AnycubicSlicer", "ElegooSlicer", "Kiri:Moto 3D",
+    "PrusaSlicer",   "SuperSlicer",    "OrcaSlicer",     "BambuStudio",  "Slic3r",  "Cura_SteamEngine",
+    "Simplify3D",    "ideaMaker",      "KISSlicer",      "CraftWare",    "FLAVOR:", "ffslicer",
+    "CrealityPrint", "Creality_Print", "AnycubicSlicer", "ElegooSlicer",
+};
+
+/// BambuStudio and what grew out of it.
+const bambu_names = [_][]const u8{ "BambuStudio", "OrcaSlicer", "CrealityPrint", "Creality_Print", "ElegooSlicer", "AnycubicSlicerNext" };
+
+pub const Family = struct {
+    dialect: sc.contract.Dialect,
+    /// The slicer's rule for corners is BambuStudio's.
+    direction_jerk: bool = false,
 };
 
 /// A comment that names a slicer is decisive; code gathers points, and a program with none is Grbl's.
 const slicer_points = 1000;
+const name_within = 80;
 const strong = 10;
 const weak = 2;
 
-const Points = struct { marlin: u32 = 0, rs274: u32 = 0, grbl: u32 = 0 };
+const Points = struct { marlin: u32 = 0, rs274: u32 = 0, grbl: u32 = 0, bambu: bool = false };
 
-pub fn detect(head: []const u8) sc.contract.Dialect {
+pub fn detect(head: []const u8) Family {
     var points: Points = .{};
     var lines = std.mem.tokenizeAny(u8, head, "\r\n");
     while (lines.next()) |line| weigh(std.mem.trim(u8, line, " \t\x00"), &points);
-    if (points.marlin > points.rs274 and points.marlin > points.grbl) return .marlin;
-    return if (points.rs274 > points.grbl) .rs274 else .grbl;
+    if (points.marlin > points.rs274 and points.marlin > points.grbl) {
+        return .{ .dialect = .marlin, .direction_jerk = points.bambu };
+    }
+    return .{ .dialect = if (points.rs274 > points.grbl) .rs274 else .grbl };
 }
 
 fn weigh(line: []const u8, points: *Points) void {
@@ -57,8 +71,13 @@ fn weigh(line: []const u8, points: *Points) void {
 }
 
 fn weighComment(line: []const u8, points: *Points) void {
+    // The name stands in the first words; whole configurations follow in other comments.
+    const start = line[0..@min(line.len, name_within)];
     for (slicer_names) |name| {
-        if (std.mem.indexOf(u8, line, name) != null) points.marlin += slicer_points;
+        if (std.mem.indexOf(u8, start, name) != null) points.marlin += slicer_points;
+    }
+    for (bambu_names) |name| {
+        if (std.mem.indexOf(u8, start, name) != null) points.bambu = true;
     }
 }
 

@@ -14,7 +14,7 @@ const problems = @import("problems.zig");
 const totals = @import("totals.zig");
 const words = @import("words.zig");
 
-/// Seconds that BambuStudio's estimate gives to its printers' bed levelling, which moves by itself.
+/// Seconds that BambuStudio's estimate gives to bed levelling: the default of its machine_prepare_compensation_time.
 const bambu_levelling_s = 260;
 
 /// What acts once, on the line where it stands.
@@ -85,7 +85,7 @@ fn setMode(code: words.Code, line: *const words.Line, number_of_line: u64) void 
         923 => modal.restoreShift(),
         930 => modal.feed_mode = .inverse_time,
         940 => modal.feed_mode = .per_minute,
-        290 => if (line.hasLetter('A') and line.hasLetter('I')) planner.dwell(bambu_levelling_s),
+        290 => if (limits.direction_jerk and line.hasLetter('A') and line.hasLetter('I')) planner.dwell(bambu_levelling_s),
         // Path blending, compensation off, tool lengths (of an unknown table, so 0), spindle modes, return levels.
         400, 430, 431, 490, 610, 611, 640, 970 => if (marlin and code == 610) unsupported(code, number_of_line),
         980, 990 => cycles.return_to_r = code == 990,
@@ -276,32 +276,4 @@ fn centreOn(line: *const words.Line, axis: usize) f64 {
     };
     if (modal.absolute_centre) return (word orelse 0) * modal.scale + modal.origin(axis);
     return modal.position[axis] + (word orelse 0) * modal.scale;
-}
-
-/// `$` lines of Grbl: homing, and the settings that shape the motion.
-pub fn setting(text: []const u8, line: u64) void {
-    if (text.len > 1 and std.ascii.toLower(text[1]) == 'h') {
-        planner.stop();
-        return machine.home(line);
-    }
-    if (text.len > 1 and std.ascii.toLower(text[1]) == 'j') {
-        problems.add(line, .unsupported_code, "not supported: ", text[0..2], " (jogging)");
-        return;
-    }
-    const name = number.read(text[1..]);
-    const rest = text[1 + name.len ..];
-    if (name.len == 0 or rest.len == 0 or rest[0] != '=') return;
-    const value = number.read(rest[1..]);
-    if (value.len == 0 or !(value.value > 0)) return;
-    applySetting(name.value, value.value);
-}
-
-/// Grbl's settings by number: 11 junction deviation, 12 arc tolerance, 110–112 mm/min, 120–122 mm/s².
-fn applySetting(name: f64, value: f64) void {
-    if (name == 11) limits.setJunctionDeviation(value);
-    if (name == 12) limits.arc_tolerance = value;
-    inline for (0..3) |axis| {
-        if (name == 110 + axis) limits.axis_feed[axis] = value / 60;
-        if (name == 120 + axis) limits.axis_accel[axis] = value;
-    }
 }

@@ -3,12 +3,14 @@
 
 const std = @import("std");
 const gcodes = @import("gcodes.zig");
+const limits = @import("limits.zig");
 const lines = @import("lines.zig");
 const macros = @import("macros.zig");
 const mcodes = @import("mcodes.zig");
 const modal = @import("modal.zig");
 const planner = @import("planner.zig");
 const problems = @import("problems.zig");
+const settings = @import("settings.zig");
 const words = @import("words.zig");
 
 var code: words.Line = .{};
@@ -32,11 +34,13 @@ pub fn run(line: lines.Line) void {
     }
     switch (text[0]) {
         '%' => return,
-        '$' => return gcodes.setting(text, line.number),
+        '$' => return settings.run(text, line.number),
         // Optional lines are run: the switch that skips them is off, as on Grbl.
         '/' => text = text[1..],
         else => {},
     }
+    noteModel(text);
+    if (isToolName(text)) return;
     if (isExtended(text)) return macros.run(text, line.number);
     runCode(text, line.number);
     at_head = false;
@@ -47,11 +51,23 @@ fn isExtended(text: []const u8) bool {
     return text.len > 1 and std.ascii.isAlphabetic(text[0]) and (std.ascii.isAlphabetic(text[1]) or text[1] == '_');
 }
 
+/// M862.3 P "MK3S": the printer that the program is made for.
+fn noteModel(text: []const u8) void {
+    if (std.mem.startsWith(u8, text, "M862.3") and std.mem.indexOf(u8, text, "MK3") != null) limits.usePrusaMk3();
+}
+
+/// Prusa's multi-material printers choose a tool by name: Tx, Tc, T?.
+fn isToolName(text: []const u8) bool {
+    if (modal.dialect != .marlin or text.len < 2 or std.ascii.toUpper(text[0]) != 'T') return false;
+    if (text.len > 2 and !words.isBlank(text[2]) and text[2] != ';') return false;
+    return std.mem.indexOfScalar(u8, "xXcC?", text[1]) != null;
+}
+
 fn runCode(text: []const u8, line: u64) void {
     code.read(text, mcodes.skipsParameters) catch |trouble| return report(trouble, line);
     if (code.checksum_wrong) problems.add(line, .bad_checksum, "the checksum does not match; the line was read anyway", "", "");
-    // A printer's tool change may carry letters for a number: Tx, Tc.
-    if (modal.dialect == .marlin and code.hasLetter('T') and code.g_count == 0) return;
+    // A printer's tool change moves nothing that could be known here.
+    if (modal.dialect == .marlin and code.hasLetter('T') and code.g_count + code.m_count == 0) return;
     const bare = code.has & ~code.valued;
     if (bare != 0 and !mcodes.allowsBareLetters(&code)) {
         const letter: u8 = 'A' + @as(u8, @ctz(bare));
@@ -69,7 +85,7 @@ fn report(trouble: words.Trouble, line: u64) void {
         error.Expression => problems.add(line, .unsupported_expression, "expressions are not supported: ", code.trouble, ""),
         error.OWord => {
             // A program's number stands alone before everything else.
-            if (at_head and code.trouble.len > 1 and code.has == 0 and code.g_count == 0 and !code.followed) return;
+            if (at_head and code.trouble.len > 1 and !code.followed) return;
             problems.add(line, .unsupported_o_word, "O-words are not supported: ", code.trouble, "");
         },
     }

@@ -1,6 +1,5 @@
 //! One program, from its first chunk to its report. The first 64 KiB wait until the dialect is known.
 
-const std = @import("std");
 const sc = @import("snapcount");
 const cycles = @import("cycles.zig");
 const dialects = @import("dialect.zig");
@@ -50,11 +49,11 @@ pub fn feed(chunk: []const u8, last: bool) void {
     machine.flush();
 }
 
-fn start(as: contract.Dialect) void {
-    dialect = as;
+fn start(as: dialects.Family) void {
+    dialect = as.dialect;
     const from = settings.start_mm orelse contract.Point{ 0, 0, 0 };
     limits.reset(as, settings);
-    modal.reset(as, from);
+    modal.reset(as.dialect, from);
     totals.reset(from);
     planner.reset();
     problems.reset();

@@ -2,6 +2,7 @@
 
 const std = @import("std");
 const sc = @import("snapcount");
+const families = @import("dialect.zig");
 
 pub const axis_count = 4;
 pub const x = 0;
@@ -38,11 +39,11 @@ pub const printer_first_feed: f64 = 25;
 /// PrusaSlicer's chord error for arcs in its estimate, mm.
 const printer_arc_tolerance: f64 = 0.0125;
 
-/// Grbl keeps 16 blocks, of which one is always free; slicers plan hundreds ahead.
-const router_lookahead = 15;
-const printer_lookahead = 384;
-/// LinuxCNC looks ahead without such a bound.
-const rs274_lookahead = 384;
+/// How many moves a plan reaches ahead: Grbl keeps 16, of which one is always free and one is being run; slicers plan with
+/// 64; LinuxCNC holds thousands, of which more than these seldom matter.
+const router_lookahead = 14;
+const printer_lookahead = 64;
+const rs274_lookahead = 128;
 
 /// Greatest acceleration and speed of each axis, mm/s² and mm/s.
 pub var axis_accel: Axes = undefined;
@@ -58,6 +59,8 @@ pub var feed_print_min: f64 = undefined;
 pub var feed_travel_min: f64 = undefined;
 /// Cornering by junction deviation instead of jerk, mm.
 pub var junction_deviation: ?f64 = undefined;
+/// Jerk counts the change of direction, and curves are slowed by their centripetal acceleration.
+pub var direction_jerk: bool = undefined;
 /// The caller's ceiling for every move, mm/s.
 pub var feed_ceiling: f64 = undefined;
 /// How far the segments of an arc may stand off the arc in the estimate, mm.
@@ -67,7 +70,9 @@ pub var lookahead: usize = undefined;
 /// The caller's junction deviation wins over the program's cornering.
 var cornering_fixed: bool = undefined;
 
-pub fn reset(dialect: sc.contract.Dialect, settings: sc.contract.PlanSettings) void {
+pub fn reset(as: families.Family, settings: sc.contract.PlanSettings) void {
+    const dialect = as.dialect;
+    direction_jerk = as.direction_jerk;
     feed_print_min = 0;
     feed_travel_min = 0;
     feed_ceiling = if (settings.feed_max_mm_min) |feed| feed / 60 else inf;
@@ -104,6 +109,22 @@ pub fn setAccel(accel: f64) void {
     accel_print = accel;
     accel_travel = accel;
     accel_retract = accel;
+}
+
+/// Prusa's MK3 printers keep their limits in the firmware; their programs only name the model. PrusaSlicer's profile.
+const mk3 = struct {
+    const axis_accel: Axes = .{ 1000, 1000, 200, 5000 };
+    const axis_feed: Axes = .{ 200, 200, 12, 120 };
+    const jerk: Axes = .{ 8, 8, 0.4, 4.5 };
+    const accel: f64 = 1250;
+};
+
+/// The printer is one of Prusa's MK3 family.
+pub fn usePrusaMk3() void {
+    axis_accel = mk3.axis_accel;
+    axis_feed = mk3.axis_feed;
+    jerk = mk3.jerk;
+    setAccel(mk3.accel);
 }
 
 /// M205 J: the program's own junction deviation. 0 keeps classic jerk.

@@ -8,11 +8,11 @@ const problems = @import("problems.zig");
 
 /// Commands that move nothing: displays, objects, fans, timelapse. A name stands for all that start with it.
 const harmless = [_][]const u8{
-    "EXCLUDE_OBJECT",    "SET_PRESSURE_ADVANCE", "SET_PRINT_STATS_INFO", "SET_FAN_SPEED",  "SET_HEATER_TEMPERATURE",
-    "SET_DISPLAY_TEXT",  "SET_LED",              "SET_PIN",              "SET_RETRACTION", "SET_TEMPERATURE_FAN_TARGET",
-    "TEMPERATURE_WAIT",  "TIMELAPSE_",           "RESPOND",              "STATUS_",        "TURN_OFF_HEATERS",
-    "SAVE_GCODE_STATE",  "BED_MESH_CLEAR",       "BED_MESH_PROFILE",     "SKEW_PROFILE",   "ACTIVATE_EXTRUDER",
-    "SET_INPUT_SHAPER",  "_ON_LAYER_CHANGE",     "ON_LAYER_CHANGE",      "SET_FILAMENT_SENSOR", "UPDATE_DELAYED_GCODE",
+    "EXCLUDE_OBJECT",   "SET_PRESSURE_ADVANCE", "SET_PRINT_STATS_INFO", "SET_FAN_SPEED",       "SET_HEATER_TEMPERATURE",
+    "SET_DISPLAY_TEXT", "SET_LED",              "SET_PIN",              "SET_RETRACTION",      "SET_TEMPERATURE_FAN_TARGET",
+    "TEMPERATURE_WAIT", "TIMELAPSE_",           "RESPOND",              "STATUS_",             "TURN_OFF_HEATERS",
+    "SAVE_GCODE_STATE", "BED_MESH_CLEAR",       "BED_MESH_PROFILE",     "SKEW_PROFILE",        "ACTIVATE_EXTRUDER",
+    "SET_INPUT_SHAPER", "_ON_LAYER_CHANGE",     "ON_LAYER_CHANGE",      "SET_FILAMENT_SENSOR", "UPDATE_DELAYED_GCODE",
 };
 
 pub fn run(text: []const u8, line: u64) void {

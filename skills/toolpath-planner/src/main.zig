@@ -1,6 +1,5 @@
 //! toolpath-planner: reads G-code, says what it does and how long it takes, and drives the machine when asked to.
 
-const std = @import("std");
 const sc = @import("snapcount");
 const job = @import("job.zig");
 const self_check = @import("self_check.zig");

@@ -14,7 +14,7 @@ pub fn skipsParameters(code: words.Code) bool {
     if (code % 10 != 0) return modal.dialect == .marlin;
     return switch (code / 10) {
         117, 118 => true,
-        0...5, 30, 82, 83, 104, 109, 140, 190, 200, 201, 203...205, 220, 400, 566 => false,
+        0...5, 30, 82, 83, 104, 109, 140, 190, 191, 200, 201, 203...205, 220, 400, 566 => false,
         else => modal.dialect == .marlin,
     };
 }
@@ -43,6 +43,10 @@ fn isStop(code: words.Code) bool {
     return code == 0 or code == 10 or code == 20 or code == 300 or code == 600;
 }
 
+/// BambuStudio's estimate for heating the chamber, and from where on it counts.
+const bambu_chamber_s = 720;
+const bambu_chamber_c_min = 40;
+
 fn run(code: words.Code, line: *const words.Line, number: u64) void {
     if (code % 10 != 0) return;
     switch (code / 10) {
@@ -61,6 +65,7 @@ fn run(code: words.Code, line: *const words.Line, number: u64) void {
         83 => modal.relative_e = true,
         104, 109 => if (line.get('S') orelse line.get('R')) |celsius| machine.heat("nozzle", celsius, number),
         140, 190 => if (line.get('S') orelse line.get('R')) |celsius| machine.heat("bed", celsius, number),
+        191 => if (limits.direction_jerk and (line.get('S') orelse 0) > bambu_chamber_c_min) planner.dwell(bambu_chamber_s),
         200 => setFilamentDiameter(line),
         201 => setAxes(&limits.axis_accel, line, 1),
         203 => setAxes(&limits.axis_feed, line, feedUnit(line)),

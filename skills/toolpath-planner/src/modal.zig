@@ -2,7 +2,6 @@
 //!
 //! Positions are kept in mm and in machine coordinates; offsets turn the program's numbers into them.
 
-const std = @import("std");
 const sc = @import("snapcount");
 const limits = @import("limits.zig");
 

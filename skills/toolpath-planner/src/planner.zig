@@ -21,6 +21,9 @@ const Block = struct {
 /// Room for the longest window and for moves that enter before the window is shifted to the front again.
 const blocks_max = 1024;
 
+/// Planning anew for each move, as Grbl does, costs far more than it changes: so many moves leave together.
+const leave_at_once = 8;
+
 var blocks: [blocks_max]Block = undefined;
 var first: usize = 0;
 var len: usize = 0;
@@ -56,7 +59,12 @@ pub fn stop() void {
 /// Adds a straight move. `delta` in mm on each axis, `distance` its length (of the filament if nothing else moves),
 /// `feed` in mm/s.
 pub fn move(delta: *const limits.Axes, distance: f64, feed: f64) void {
-    const corner = cornering.enter(delta, distance, feed, len == 0);
+    add(&cornering.Path.straight(delta, distance), distance, feed);
+}
+
+/// Adds a move whose directions are known.
+pub fn add(path: *const cornering.Path, distance: f64, feed: f64) void {
+    const corner = cornering.enter(path, distance, feed, len == 0);
     if (first + len == blocks_max) {
         std.mem.copyForwards(Block, blocks[0..len], blocks[first..][0..len]);
         first = 0;
@@ -70,10 +78,9 @@ pub fn move(delta: *const limits.Axes, distance: f64, feed: f64) void {
         .stop = corner.stop * corner.stop,
     };
     len += 1;
-    if (len < limits.lookahead) return;
+    if (len < limits.lookahead + leave_at_once) return;
     plan();
-    // A short window is Grbl's, which plans anew for each move; a long one is planned by halves.
-    leave(if (limits.lookahead < 32) 1 else len / 2);
+    leave(leave_at_once);
 }
 
 fn plan() void {

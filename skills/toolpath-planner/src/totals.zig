@@ -19,8 +19,8 @@ pub fn reset(start: sc.contract.Point) void {
 
 pub fn move(kind: Kind, length: f64) void {
     if (length == 0) return;
-    counts[@intFromEnum(kind)] += 1;
-    lengths[@intFromEnum(kind)] += length;
+    counts[@backingInt(kind)] += 1;
+    lengths[@backingInt(kind)] += length;
 }
 
 pub inline fn visit(point: *const sc.contract.Point) void {

@@ -82,7 +82,8 @@ pub const Line = struct {
         switch (index) {
             'G' - 'A' => try self.addCode(&self.g_codes, &self.g_count, found, word),
             'M' - 'A' => try self.addCode(&self.m_codes, &self.m_count, found, word),
-            'O' - 'A' => return self.fail(error.OWord, word),
+            // An O-word starts its line; elsewhere an O is a mistyped 0.
+            'O' - 'A' => return self.fail(if (self.isEmpty()) error.OWord else error.Malformed, word),
             else => {
                 const mask = @as(u32, 1) << @intCast(index);
                 if (self.has & mask != 0) return self.fail(error.Malformed, word);
@@ -92,6 +93,11 @@ pub const Line = struct {
                 self.value[index] = found.value;
             },
         }
+    }
+
+    /// Whether nothing but a line number was read so far.
+    pub fn isEmpty(self: *const Line) bool {
+        return self.has & ~bit('N') == 0 and self.g_count + self.m_count == 0;
     }
 
     fn addCode(self: *Line, codes: *[codes_max]Code, count: *usize, found: number.Number, word: []const u8) Trouble!void {

@@ -1,0 +1,92 @@
+"""The console's side of a node's control socket: plain HTTP over STATE/control.sock, blocking, for a command line."""
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from host.core.errors import NetworkError, SnapcountError, UsageError
+from host.core.text import safe
+
+SOCKET = "control.sock"
+TIMEOUT_S = 600.0
+ANSWER_BYTES_MAX = 64 << 20
+
+
+class ControlRefused(SnapcountError):
+    """The node answered with an error; `code` and `exit_code` are the node's."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__(safe(str(answer.get("message", "the node refused"))))
+        self.code = str(answer.get("code", "refused"))
+        self.exit_code = int(answer.get("exit_code", 1))
+
+
+class NodeControl:
+    """Speaks to the node that runs in `state`."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    def get(self, path: str) -> Any:
+        """A JSON answer."""
+        return json.loads(self._ask("GET", path, None))
+
+    def post(self, path: str, body: bytes | Iterable[bytes] = b"") -> Any:
+        """Sends a body, and returns the JSON answer."""
+        return json.loads(self._ask("POST", path, body))
+
+    def post_raw(self, path: str, body: bytes) -> bytes:
+        """Sends a body, and returns the answer's bytes."""
+        return self._ask("POST", path, body)
+
+    def job(self, program: Iterable[bytes], settings: dict[str, Any], run: bool) -> dict[str, Any]:
+        """Plans a program, and with `run` drives the machine; the report."""
+        report: dict[str, Any] = self.post(f"/v1/jobs?run={int(run)}&settings={quote(json.dumps(settings))}", program)
+        return report
+
+    def _ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None) -> bytes:
+        connection = _UnixConnection(self._state)
+        try:
+            connection.request(method, path, body=body, encode_chunked=not isinstance(body, bytes | None))
+            response = connection.getresponse()
+            answer = response.read(ANSWER_BYTES_MAX)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+            raise NetworkError(
+                f"{self._state}: no node is running there; start it with `snapcount node run --state {self._state}`"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise NetworkError(f"{self._state}: the node broke off: {safe(str(error) or type(error).__name__)}") from error
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise _refusal(response.status, answer)
+        return answer
+
+
+def _refusal(status: int, answer: bytes) -> SnapcountError:
+    try:
+        said = json.loads(answer)
+    except ValueError:
+        return UsageError(f"the node answered {status}: {safe(answer[:200])}")
+    return ControlRefused(said)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, state: Path) -> None:
+        super().__init__("node", timeout=TIMEOUT_S)
+        self._directory = state
+
+    def connect(self) -> None:
+        # A socket's path has at most 107 bytes; through the directory's descriptor it is short wherever STATE is.
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(TIMEOUT_S)
+            self.sock.connect(f"/proc/self/fd/{directory}/{SOCKET}")
+        finally:
+            os.close(directory)

@@ -1,0 +1,42 @@
+"""What an operator reads: a node's state, and the fleet's, as lines."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def node_lines(status: dict[str, Any]) -> Iterator[str]:
+    """The state of one node."""
+    sealed = "sealed" if status["sealed"] else "development tree, not sealed"
+    registry = status["registry"]
+    link = "none" if not registry["url"] else f"{registry['url']} ({'connected' if registry['connected'] else 'not connected'})"
+    yield f"{status['node']}  generation {status['generation']}, up {status['uptime_s']:.0f} s, {status['resident_bytes'] / 2**20:.1f} MiB, pid {status['pid']}"
+    yield f"  key       ed25519:{status['key']}"
+    yield f"  host      {status['host'][:19]}…, {sealed}"
+    yield f"  registry  {link}"
+    yield f"  allowed   {', '.join(status['capabilities']) or 'nothing'}"
+    safe_mode = status["safe_mode"]
+    yield f"  safety    {'in force' if safe_mode is None else 'SAFE MODE: ' + safe_mode['reason']}"
+    for name, machine in status["machines"].items():
+        yield f"  {name:9} at {tuple(round(v, 3) for v in machine['position_mm'])} mm after {machine['moves']} moves, {machine['travelled_mm']:.1f} mm"
+    for skill in status["skills"]:
+        yield f"  skill     {skill['name']} {skill['version']} {skill['digest'][:19]}… {skill['calls']} calls, {skill['faults']} faults, {skill['path']} path"
+    if not status["skills"]:
+        yield "  skill     none yet; `snapcount fleet push BUNDLE` brings one"
+    for row in status["audit"]:
+        yield f"  refused   {row['skill']}: {row['command']}: {row['reason']}"
+
+
+def fleet_lines(fleet: dict[str, Any]) -> Iterator[str]:
+    """The nodes of a registry, and which of them run what was announced."""
+    nodes = fleet["nodes"]
+    connected = sum(row["connected"] for row in nodes)
+    yield f"{connected} of {len(nodes)} nodes connected"
+    for announced in fleet["announced"]:
+        active = sum(any(skill["digest"] == announced["digest"] for skill in row["skills"]) for row in nodes)
+        yield f"  {announced['name']} {announced['version']} {announced['digest'][:19]}… active on {active} of {len(nodes)}"
+    for row in nodes:
+        skills = ", ".join(f"{skill['name']} {skill['version']}" for skill in row["skills"]) or "no skill"
+        yield f"  {row['node']:20} generation {row['generation']}  {'connected' if row['connected'] else 'away':9}  {skills}"
+        for report in row["progress"]:
+            if report["state"] == "failed":
+                yield f"      {report['name']} {report['version']} failed: {report['message']}"

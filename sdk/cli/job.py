@@ -1,0 +1,115 @@
+"""`snapcount job`: read a G-code program, and run it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sdk.cli.output import Json, emit, say
+
+app = typer.Typer(help="Plan and run G-code programs.", no_args_is_help=True)
+
+PIECE_BYTES = 256 << 10
+KEYS = ("dialect", "units", "bbox_mm", "moves", "path_mm", "extruded_mm", "time_s", "complete", "problems")
+PROBLEMS_SHOWN = 20
+
+File = typer.Argument(help="A G-code program.")
+Accel = typer.Option(None, "--accel", min=1e-3, help="Acceleration in mm/s², until the program states its own.")
+FeedMax = typer.Option(None, "--feed-max", min=1e-3, help="Ceiling for every move, in mm/min.")
+Deviation = typer.Option(
+    None, "--junction-deviation", min=0, help="Junction deviation in mm, in place of the dialect's own cornering rule."
+)
+
+
+@app.command(epilog="Example: snapcount job plan part.gcode --accel 500 --json")
+def plan(
+    file: Path = File,
+    accel: float | None = Accel,
+    feed_max: float | None = FeedMax,
+    junction_deviation: float | None = Deviation,
+    skill: Path | None = typer.Option(
+        None, "--skill", help="The planner's bundle.", show_default="the toolpath-planner that ships with snapcount"
+    ),
+    as_json: bool = Json,
+) -> None:
+    """Read a program without moving anything: what it does, how long it takes, and what is wrong with it."""
+    import msgspec
+
+    from host.plugins.contract import PlanSettings
+    from sdk.local import LocalSkill, read_bundle
+    from skills import module_path
+
+    path = skill or module_path("toolpath-planner")
+    settings = msgspec.convert(_settings(accel, feed_max, junction_deviation), PlanSettings)
+    loaded = LocalSkill(read_bundle(path), path.name)
+    report = msgspec.to_builtins(loaded.version.plan(_pieces(file), settings, False))
+    _show(report, as_json)
+
+
+@app.command(epilog="Example: snapcount job run part.gcode --state node-1")
+def run(
+    file: Path = File,
+    state: Path = typer.Option(Path("node"), "--state", help="State directory of the running node whose machine does the job."),
+    accel: float | None = Accel,
+    feed_max: float | None = FeedMax,
+    junction_deviation: float | None = Deviation,
+    as_json: bool = Json,
+) -> None:
+    """Run a program on a node's machine. It is read whole first; nothing moves unless all of it was understood."""
+    from host.console.client import NodeControl
+
+    report = NodeControl(state).job(_pieces(file), _settings(accel, feed_max, junction_deviation), run=True)
+    _show(report, as_json, "driven")
+    if not report["complete"]:
+        raise typer.Exit(30)
+
+
+def _settings(accel: float | None, feed_max: float | None, junction_deviation: float | None) -> dict[str, Any]:
+    given = {"accel_mm_s2": accel, "feed_max_mm_min": feed_max, "junction_deviation_mm": junction_deviation}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    """The program's bytes. Opens at once, so that a missing file is an error before anything else happens."""
+    from host.core.errors import UsageError
+
+    try:
+        opened = file.open("rb")
+        opened.peek(1)
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from error
+
+    def pieces() -> Iterator[bytes]:
+        with opened:
+            yield from iter(lambda: opened.read(PIECE_BYTES), b"")
+
+    return pieces()
+
+
+def _show(report: dict[str, Any], as_json: bool, *more: str) -> None:
+    if as_json:
+        emit({key: report[key] for key in (*KEYS, *more)})
+        return
+    low, high = report["bbox_mm"]["min"], report["bbox_mm"]["max"]
+    moves, path = report["moves"], report["path_mm"]
+    say(f"dialect    {report['dialect']}, {report['units']}, {report['lines']} lines")
+    say("box        " + ", ".join(f"{axis} {a:.3f} … {b:.3f}" for axis, a, b in zip("xyz", low, high, strict=True)) + " mm")
+    say(f"moves      {moves['rapid']} rapid, {moves['linear']} linear, {moves['arc']} arcs")
+    say(f"path       {path['total']:.1f} mm ({path['rapid']:.1f} rapid, {path['linear']:.1f} linear, {path['arc']:.1f} arcs)")
+    if report["extruded_mm"]:
+        say(f"extruded   {report['extruded_mm']:.1f} mm")
+    say(f"time       {_duration(report['time_s'])}")
+    for key in more:
+        say(f"{key:10} {report[key]}")
+    say("complete   yes" if report["complete"] else f"complete   NO: {report['problems_total']} problem(s)")
+    for problem in report["problems"][:PROBLEMS_SHOWN]:
+        say(f"  line {problem['line']}: {problem['message']} [{problem['code']}]")
+    if report["problems_total"] > PROBLEMS_SHOWN:
+        say(f"  … and {report['problems_total'] - PROBLEMS_SHOWN} more")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours} h {minutes} min {rest:.1f} s" if hours else f"{minutes} min {rest:.1f} s" if minutes else f"{rest:.2f} s"

@@ -1,0 +1,196 @@
+"""`snapcount node`: a node on this machine, for its owner."""
+
+from pathlib import Path
+
+import typer
+
+from sdk.cli.output import Json, emit, say
+
+app = typer.Typer(help="Set up, run and look after a node.", no_args_is_help=True)
+
+State = typer.Option(Path("node"), "--state", help="The node's state directory.")
+OwnerKey = typer.Option(Path("owner.key"), "--owner-key", help="The owner's private key.")
+CAPABILITIES = "log,clock,random,state,motion"
+
+
+@app.command(
+    epilog="Example: snapcount node init --state node-1 --name node-1 --owner-key owner.key --trust author.pub --registry http://127.0.0.1:8470"
+)
+def init(
+    state: Path = State,
+    name: str = typer.Option("node", help="Name of the node, unique in its fleet."),
+    owner_key: Path = OwnerKey,
+    generation: int = typer.Option(1, min=1, max=255, help="Hardware generation."),
+    registry: str = typer.Option("", help="Address of the registry that it takes skills from."),
+    trust: list[Path] = typer.Option([], "--trust", help="Public key (.pub) of an author to trust; repeat it."),
+    allow: str = typer.Option(CAPABILITIES, help="Capabilities that skills may ask for, comma separated."),
+    plugin: list[str] = typer.Option(["virtual_machine"], help="Native plugins (drivers) to load."),
+    as_json: bool = Json,
+) -> None:
+    """Make a node: its identity, its certificate, a signed safety.toml and a commented node.toml."""
+    import msgspec
+
+    from host import config, identity
+    from host.core import keys
+    from host.core.clock import SystemClock, SystemRandom
+    from host.core.errors import UsageError
+    from host.core.manifest import Name
+
+    try:
+        msgspec.convert(name, Name)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"a node's name is lower case letters, digits and single dashes, not {name!r}") from error
+    if not owner_key.exists():
+        raise UsageError(f"{owner_key}: there is no owner's key; make one with `snapcount keys new owner`")
+    owner = keys.load(owner_key)
+    authors = tuple(keys.public_text(keys.load_public(path)) for path in trust)
+    allowed = tuple(part.strip() for part in allow.split(",") if part.strip())
+    toml = config.template(name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin))
+    identity.create(state, toml, owner, SystemClock(), SystemRandom())
+    key = keys.public_text(identity.load_key(state).verify_key)
+    if as_json:
+        emit({"state": str(state), "node": name, "key": key})
+        return
+    say(f"{state}: {name} is {key}")
+    say(f"  {state / config.FILE}: what you decide; {state / identity.SAFETY}: what its machine may do, signed")
+    if not authors:
+        say("  it trusts no author yet: name one in [trust] before it can install anything")
+    say(f"start it with: snapcount node run --state {state}")
+
+
+@app.command(epilog="Example: snapcount node run --state node-1")
+def run(
+    state: Path = State,
+    development: bool = typer.Option(False, "--development", help="Run from a source tree, whose files no installation vouches for."),
+) -> None:
+    """Run a node until it is told to stop (SIGTERM, Ctrl-C)."""
+    from host import daemon
+
+    daemon.run(state, development=development)
+
+
+@app.command(epilog="Example: snapcount node status --state node-1")
+def status(state: Path = State, as_json: bool = Json) -> None:
+    """Show what a running node is and does."""
+    from host.console import panel
+    from host.console.client import NodeControl
+
+    found = NodeControl(state).get("/v1/status")
+    if as_json:
+        emit(found)
+    else:
+        for line in panel.node_lines(found):
+            say(line)
+
+
+@app.command(epilog="Example: snapcount node attest --state node-1")
+def attest(state: Path = State, as_json: bool = Json) -> None:
+    """Ask a running node for a signed report of its host, configuration and skills, and verify it."""
+    import os
+
+    import msgspec
+
+    from host import identity
+    from host.console.client import NodeControl
+    from host.core import attestation, keys
+
+    nonce = os.urandom(16)
+    signed = NodeControl(state).post_raw("/v1/attest", nonce)
+    report = attestation.verify(signed, keys.load_public(state / identity.PUBLIC), nonce)
+    if as_json:
+        emit({**msgspec.to_builtins(report, builtin_types=(bytes,)), "nonce": nonce.hex(), "signed": signed.hex()})
+        return
+    say(f"{report.node} (ed25519:{report.key}) attests at {report.at_ms}:")
+    say(f"  host    {report.host}{'' if report.sealed else ' (development tree, not sealed)'}")
+    say(f"  config  {report.config}")
+    for skill in report.skills:
+        say(f"  skill   {skill.name} {skill.version} {skill.digest}")
+    say("the signature is valid")
+
+
+@app.command(epilog="Example: snapcount node call bid --state node-1 --input request.json")
+def call(
+    hook: str = typer.Argument(help="Name of the hook: bid, assess_feedstock."),
+    source: Path = typer.Option(..., "--input", help="The request as JSON; - for standard input."),
+    state: Path = State,
+) -> None:
+    """Call a hook on a running node, and print its answer as JSON."""
+    import sys
+
+    from host.console.client import NodeControl
+    from host.core.errors import UsageError
+
+    try:
+        request = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{source}: {error.strerror}") from error
+    emit(NodeControl(state).post(f"/v1/hooks/{hook}", request))
+
+
+@app.command(epilog="Example: snapcount node rollback toolpath-planner --state node-1")
+def rollback(name: str = typer.Argument(help="Name of the skill."), state: Path = State, as_json: bool = Json) -> None:
+    """Go back to the version of a skill that was active before."""
+    from host.console.client import NodeControl
+
+    answer = NodeControl(state).post(f"/v1/rollback/{name}")
+    if as_json:
+        emit(answer)
+    else:
+        say(f"{name} {answer['version']} is active again")
+
+
+@app.command(epilog="Example: snapcount node remove toolpath-planner --state node-1")
+def remove(name: str = typer.Argument(help="Name of the skill."), state: Path = State) -> None:
+    """Take a skill off a running node, with every version that is kept."""
+    from host.console.client import NodeControl
+
+    NodeControl(state).post(f"/v1/remove/{name}")
+    say(f"{name}: removed; a registry that still announces it brings it back at the next connection")
+
+
+@app.command(epilog="Example: snapcount node trip 'smoke' --state node-1")
+def trip(reason: str = typer.Argument(help="Why."), state: Path = State) -> None:
+    """Put a running node into safe mode: no machine of it moves until the owner resets it."""
+    from host.console.client import NodeControl
+
+    NodeControl(state).post("/v1/safety/trip", reason.encode())
+    say(f"safe mode: {reason}; leave it with `snapcount node reset --state {state}`")
+
+
+@app.command(epilog="Example: snapcount node reset --state node-1 --owner-key owner.key")
+def reset(state: Path = State, owner_key: Path = OwnerKey) -> None:
+    """Leave safe mode. Only the owner can, with a signature for this very trip."""
+    from host.console.client import NodeControl
+    from host.core import keys, safety
+
+    control = NodeControl(state)
+    tripped = control.get("/v1/status")["safe_mode"]
+    if tripped is None:
+        say("the node is not in safe mode")
+        return
+    control.post("/v1/safety/reset", safety.sign_reset(keys.load(owner_key), tripped["id"]))
+    say(f"reset after: {tripped['reason']}")
+
+
+@app.command("sign-safety", epilog="Example: snapcount node sign-safety --state node-1 --owner-key owner.key")
+def sign_safety(state: Path = State, owner_key: Path = OwnerKey) -> None:
+    """Sign a changed safety.toml. The node uses it from its next start on."""
+    from host import identity
+    from host.core import keys
+
+    identity.sign_safety(state, keys.load(owner_key))
+    say(f"{state / identity.SAFETY}: signed; restart the node")
+
+
+@app.command(epilog="Example: snapcount node certify --state node-1 --owner-key owner.key")
+def certify(state: Path = State, owner_key: Path = OwnerKey, as_json: bool = Json) -> None:
+    """Issue a new certificate for a node; do it every 30 days."""
+    from host import identity
+    from host.core import keys
+    from host.core.clock import SystemClock, SystemRandom
+
+    claims = identity.certify(state, keys.load(owner_key), SystemClock(), SystemRandom())
+    if as_json:
+        emit({"node": claims.subject, "expires_s": claims.expires_s})
+    else:
+        say(f"{claims.subject}: certified until {claims.expires_s} (seconds since 1970)")

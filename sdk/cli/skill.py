@@ -1,0 +1,183 @@
+"""`snapcount skill`: from an empty folder to a signed bundle."""
+
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from sdk.cli.output import Json, emit, progress, say, table
+
+app = typer.Typer(help="Write, build, test and sign skills.", no_args_is_help=True)
+
+
+class Lang(StrEnum):
+    """The languages that `skill new` has a template for."""
+
+    ZIG = "zig"
+    C = "c"
+
+
+Folder = typer.Argument(Path(), help="The skill's folder.", show_default="this folder")
+Module = typer.Argument(Path(), help="A .wasm file, or a skill's folder.", show_default="this folder")
+
+
+@app.command(epilog="Example: snapcount skill new ore-sorter --lang zig")
+def new(
+    name: str = typer.Argument(help="Name of the skill: lower case, digits, single dashes."),
+    lang: Lang = typer.Option(Lang.ZIG, help="Language."),
+) -> None:
+    """Make a folder with a skill that builds, passes its tests and can be pushed as it stands."""
+    from sdk.scaffold import create
+
+    folder = create(Path(), name, lang.value)
+    say(f"{folder}/ is ready. Next:")
+    say(f"  cd {folder} && snapcount skill build && snapcount skill test")
+
+
+@app.command(epilog="Example: snapcount skill build ore-sorter")
+def build(
+    folder: Path = Folder, out: Path | None = typer.Option(None, "--out", help="Where to write the bundle."), as_json: bool = Json
+) -> None:
+    """Compile a skill and put its manifest in. The bundle is unsigned."""
+    from host.core.bundle import digest_of
+    from sdk import project
+    from sdk.build import BuildFailed
+    from sdk.build import build as compile_skill
+
+    loaded = project.load(folder)
+    try:
+        path = compile_skill(loaded, out)
+    except BuildFailed as error:
+        typer.echo(error.output, err=True, nl=False)
+        raise
+    data = path.read_bytes()
+    if as_json:
+        emit({"path": str(path), "bytes": len(data), "digest": digest_of(data)})
+    else:
+        say(f"{path}: {loaded.manifest.name} {loaded.manifest.version}, {len(data)} bytes, {digest_of(data)[:19]}…")
+
+
+@app.command(epilog="Example: snapcount skill test ore-sorter")
+def test(folder: Path = Folder, as_json: bool = Json) -> None:
+    """Run a skill's self-test and every vector in vectors/."""
+    from host.core.errors import UsageError
+    from sdk import project, vectors
+    from sdk.local import LocalSkill, read_bundle
+
+    loaded = project.load(folder)
+    data = read_bundle(folder)
+    result = LocalSkill(data, loaded.module.name).version.self_test()
+    found = vectors.load(loaded.vectors)
+    outcomes = [vectors.Outcome("self_test", result.detail, () if result.ok else (result.detail,))]
+    with progress("vectors", len(found)) as advance:
+        outcomes += vectors.run_all(data, loaded.vectors, lambda outcome: advance(len(outcomes), outcome.name))
+    failed = [outcome for outcome in outcomes if outcome.problems]
+    if as_json:
+        emit({"passed": len(outcomes) - len(failed), "failed": {o.name: list(o.problems) for o in failed}})
+    else:
+        for outcome in outcomes:
+            say(f"{'FAILED' if outcome.problems else 'ok':7}{outcome.name}")
+            for problem in outcome.problems:
+                say(f"       {problem}")
+        say(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
+    if failed:
+        raise typer.Exit(1)
+    if not found:
+        raise UsageError(f"{loaded.vectors}: there are no vectors; a skill without a single one is not tested")
+
+
+@app.command(epilog="Example: snapcount skill check ore-sorter.wasm --allow log --generation 3")
+def check(
+    module: Path = Module,
+    allow: list[str] = typer.Option([], "--allow", help="A capability that the owner allows; repeat it. Without any, all are."),
+    generation: int | None = typer.Option(None, help="Hardware generation of the node to check for."),
+    as_json: bool = Json,
+) -> None:
+    """Say in words what a module imports, exports, asks for, and would be refused for."""
+    from sdk import inspection
+    from sdk.local import read_bundle
+
+    report = inspection.check(read_bundle(module), str(module), frozenset(allow) if allow else None, generation)
+    if as_json:
+        emit(report)
+    else:
+        for line in inspection.in_words(report):
+            say(line)
+    if report["refused"]:
+        raise typer.Exit(20)
+
+
+@app.command(epilog="Example: snapcount skill inspect ore-sorter.wasm")
+def inspect(module: Path = Module, as_json: bool = Json) -> None:
+    """Show a bundle's manifest, sections, digest and signatures."""
+    from sdk import inspection
+    from sdk.local import read_bundle
+
+    report = inspection.describe(read_bundle(module), str(module))
+    if as_json:
+        emit(report)
+        return
+    manifest = report["manifest"]
+    say(f"{manifest['name']} {manifest['version']}  {report['digest']}  {report['bytes']} bytes")
+    table(["field", "value"], [(key, value) for key, value in manifest.items() if key not in ("name", "version")])
+    say("")
+    table(["section", "bytes"], report["sections"])
+    say("")
+    for signer in report["signers"] or ["nobody"]:
+        say(f"signed by {signer} (not verified here)")
+
+
+@app.command(epilog="Example: snapcount skill bench ore-sorter")
+def bench(
+    folder: Path = Folder, seconds: float = typer.Option(1.0, help="How long to measure each vector, in seconds."), as_json: bool = Json
+) -> None:
+    """Measure time, fuel and memory of each vector, beside the limits that the skill asks for."""
+    from sdk import benchmark, project
+    from sdk.local import read_bundle
+
+    loaded = project.load(folder)
+    found = benchmark.measure_all(read_bundle(folder), loaded, seconds)
+    if as_json:
+        emit({"vectors": found})
+    else:
+        table(
+            ["vector", "call µs", "fuel", "of limit", "memory KiB", "of limit", "MB/s"],
+            [
+                (
+                    r["name"],
+                    r["call_us"],
+                    r["fuel"],
+                    f"{r['fuel_share']:.1%}",
+                    r["memory_kib"],
+                    f"{r['memory_share']:.1%}",
+                    r["mb_per_s"] or "",
+                )
+                for r in found
+            ],
+        )
+
+
+@app.command(epilog="Example: snapcount skill sign ore-sorter.wasm --key author.key")
+def sign(
+    module: Path = Module,
+    key: Path | None = typer.Option(
+        None, "--key", help="The author's private key.", show_default="author.key, here or in ~/.config/snapcount"
+    ),
+    out: Path | None = typer.Option(None, "--out", help="Where to write the signed bundle.", show_default="in place"),
+    as_json: bool = Json,
+) -> None:
+    """Add a signature to a bundle."""
+    from host.core import files, keys
+    from host.core.bundle import digest_of, with_signature
+    from sdk import project
+    from sdk.local import default_key, read_bundle
+
+    path = project.load(module).module if module.is_dir() else module
+    signer = keys.load(key or default_key())
+    data = with_signature(read_bundle(path), signer, str(path))
+    files.write_atomic(out or path, data)
+    if as_json:
+        emit({"path": str(out or path), "digest": digest_of(data), "signer": keys.public_text(signer.verify_key)})
+    else:
+        say(f"{out or path}: signed by {keys.public_text(signer.verify_key)}")
+        say(f"digest {digest_of(data)}")

@@ -1,0 +1,312 @@
+"""What the demo tells: a fleet comes up, does its job, is upgraded while it works, and withstands what is thrown at it."""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+from nacl.signing import SigningKey
+
+from host.core import keys
+from host.core.bundle import UnverifiedBundle, with_manifest, with_signature
+from host.core.errors import SnapcountError
+from host.core.manifest import Manifest
+from host.supply.store import SkillStore
+from registry.client import RegistryHttp
+from sdk.demo import hostile
+from sdk.demo.fleet import LocalFleet
+from sdk.demo.gcode import vase
+from sdk.demo.samples import ASSAY, BOUNTY
+from sdk.local import read_bundle
+from skills import module_path
+
+PLANNER, ASSESSOR = "toolpath-planner", "feedstock-assessor"
+LAYERS = 32  # 5,325 lines
+ASSESSMENTS = 20  # of the same lot, by each node
+PUSH_S_MAX = 60.0
+UPGRADE_TAIL_S = 1.0
+DEFENCES = (
+    "tampered_refused", "unsigned_refused", "runaway_stopped", "memory_bomb_stopped", "ungranted_refused", "unsafe_motion_refused",
+    "install_kill_survived",
+)  # fmt: skip
+
+
+@dataclass
+class Story:
+    """One run. `result` grows chapter by chapter."""
+
+    fleet: LocalFleet
+    author: SigningKey
+    say: Callable[[str], None]
+    result: dict[str, Any] = field(default_factory=dict)
+    calls: int = 0
+
+    @property
+    def http(self) -> RegistryHttp:
+        return RegistryHttp(self.fleet.url)
+
+    def signed(self, data: bytes, name: str) -> bytes:
+        return with_signature(data, self.author, name)
+
+    def push(self, data: bytes) -> dict[str, dict[str, Any]]:
+        """Pushes to the whole fleet and waits for every node's word."""
+        http = self.http
+        kept = http.upload(data)
+        http.announce(kept["digest"])
+        return list(http.follow(kept["digest"], PUSH_S_MAX))[-1]
+
+
+def run(nodes: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Tells the whole story; the result has the keys that `snapcount demo --json` prints."""
+    started = time.monotonic()
+    author = SigningKey(os.urandom(keys.SEED_BYTES))
+    with _folder(keep) as folder, LocalFleet(folder, nodes, author) as fleet:
+        story = Story(fleet, author, say)
+        say(f"1. A registry and {nodes} nodes of 3 hardware generations, each a process of its own")
+        fleet.start()
+        say(f"   {nodes} nodes connected to {fleet.url} after {time.monotonic() - started:.1f} s")
+        story.result |= {"nodes": nodes}
+        _push_skills(story)
+        _jobs(story)
+        _upgrade(story)
+        _defences(story)
+        story.result |= {"calls": story.calls, "hook_us_p50": _hook_us(story), "seconds": round(time.monotonic() - started, 1)}
+    say(f"done in {story.result['seconds']:.1f} s: " + ("everything held" if succeeded(story.result) else "SOMETHING DID NOT HOLD"))
+    return {
+        key: story.result[key]
+        for key in ("nodes", "nodes_active", "jobs_done", "calls", "hook_us_p50", "calls_lost_in_upgrade", *DEFENCES, "seconds")
+    }
+
+
+def succeeded(result: dict[str, Any]) -> bool:
+    """Whether everything held."""
+    whole = result["nodes_active"] == result["nodes"] and result["jobs_done"] == result["nodes"] and result["calls_lost_in_upgrade"] == 0
+    return whole and all(result[name] is True for name in DEFENCES)
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="snapcount-demo-") as folder:
+        yield Path(folder)
+
+
+def _push_skills(story: Story) -> None:
+    story.say("2. Two skills are signed by their author and pushed")
+    active: set[str] = set(story.fleet.names)
+    for name in (PLANNER, ASSESSOR):
+        started = time.monotonic()
+        states = story.push(story.signed(read_bundle(module_path(name)), name))
+        good = {node for node, state in states.items() if state["state"] == "active"}
+        active &= good
+        story.say(
+            f"   {name}: active on {len(good)} of {len(states)} nodes after {time.monotonic() - started:.1f} s (fetched, verified, compiled, self-tested)"
+        )
+    story.result |= {"nodes_active": len(active)}
+
+
+def _jobs(story: Story) -> None:
+    program = vase(LAYERS).encode()
+    story.say(f"3. A G-code program of {len(program.splitlines()):,} lines runs on every node's machine")
+    reports = _on_every_node(story, lambda name: story.fleet.control(name).job([program], {}, run=True))
+    done = [name for name, report in reports.items() if isinstance(report, dict) and report["complete"] and report["driven"] > 0]
+    for name in story.fleet.names:
+        if name not in done:
+            story.say(f"   {name}: {reports[name]}")
+    if done:
+        report, machine = reports[done[0]], story.fleet.status(done[0])["machines"]["motion"]
+        low, high = report["bbox_mm"]["min"], report["bbox_mm"]["max"]
+        story.say(
+            f"   box {low} … {high} mm, path {report['path_mm']['total']:,.0f} mm, {report['extruded_mm']:,.1f} mm extruded, estimated {report['time_s'] / 60:.1f} min"
+        )
+        story.say(
+            f"   {done[0]}'s machine made {machine['moves']:,} moves, {machine['travelled_mm']:,.0f} mm, each admitted by its safety envelope"
+        )
+    assessments = _on_every_node(
+        story, lambda name: [story.fleet.control(name).post("/v1/hooks/assess_feedstock", ASSAY) for _ in range(ASSESSMENTS)]
+    )
+    best = {answer["best"] for answers in assessments.values() for answer in answers if isinstance(answer, dict)}
+    story.calls += 2 * len(done) + sum(len(answers) for answers in assessments.values() if isinstance(answers, list))
+    story.say(f"   {len(done)} jobs done; every node assesses the same lot of feedstock alike: {', '.join(sorted(best))}")
+    story.result |= {"jobs_done": len(done)}
+
+
+def _upgrade(story: Story) -> None:
+    story.say("4. An upgrade is pushed while every node is at work")
+    new = story.signed(renumbered(read_bundle(module_path(PLANNER)), "1.0.1"), PLANNER)
+    program = vase(6).encode()
+    stop = threading.Event()
+    answered, lost = [], []
+
+    def work(name: str) -> None:
+        control = story.fleet.control(name)
+        while not stop.is_set():
+            try:
+                answered.append(control.job([program], {}, run=False)["complete"])
+            except SnapcountError as error:
+                lost.append(f"{name}: {error}")
+
+    workers = [threading.Thread(target=work, args=(name,)) for name in story.fleet.names]
+    for worker in workers:
+        worker.start()
+    before = len(answered)
+    states = story.push(new)
+    during = len(answered) - before
+    time.sleep(UPGRADE_TAIL_S)
+    stop.set()
+    for worker in workers:
+        worker.join()
+    lost += ["incomplete"] * answered.count(False)
+    active = sum(state["state"] == "active" for state in states.values())
+    story.calls += len(answered)
+    story.say(f"   version 1.0.1 active on {active} of {len(states)} nodes; {during} calls were answered during the swap, {len(lost)} lost")
+    for line in lost[:3]:
+        story.say(f"   {line}")
+    story.result |= {"calls_lost_in_upgrade": len(lost) if active == len(story.fleet.names) else -1}
+
+
+def _defences(story: Story) -> None:
+    story.say("5. What is refused, and what is stopped")
+    signed = story.signed(renumbered(read_bundle(module_path(PLANNER)), "1.0.9"), PLANNER)
+    tampered = bytearray(signed)
+    tampered[len(tampered) // 2] ^= 1
+    unsigned = renumbered(read_bundle(module_path(PLANNER)), "1.0.8")
+    thief = story.signed(hostile.bundle("camera-thief"), "camera-thief")
+    story.result |= {
+        "tampered_refused": _refused(story, bytes(tampered), "signature_invalid", "one bit changed after signing"),
+        "unsigned_refused": _refused(story, unsigned, "signature_invalid", "no signature"),
+        "ungranted_refused": _refused(story, thief, "capability_denied", "a capability that the owner does not allow"),
+        "runaway_stopped": _stopped(story, "runaway", ("fuel_exhausted", "deadline_exceeded"), "a loop without end"),
+        "memory_bomb_stopped": _stopped(story, "memory-bomb", ("memory_exceeded",), "memory without end"),
+        "unsafe_motion_refused": _unsafe_motion(story),
+        "install_kill_survived": _kill_during_install(story),
+    }
+
+
+def _refused(story: Story, data: bytes, code: str, what: str) -> bool:
+    before = [_digests(story, name) for name in story.fleet.names]
+    states = story.push(data)
+    refused = len(states) == len(story.fleet.names) and all(
+        state["state"] == "failed" and state["code"] == code for state in states.values()
+    )
+    unchanged = before == [_digests(story, name) for name in story.fleet.names]
+    _verdict(story, what, refused and unchanged, next(iter(states.values()))["message"] if states else "no node answered")
+    return refused and unchanged
+
+
+def _stopped(story: Story, name: str, codes: tuple[str, ...], what: str) -> bool:
+    states = story.push(story.signed(hostile.bundle(name), name))
+    installed = all(state["state"] == "active" for state in states.values())
+    node = story.fleet.names[0]
+    started = time.monotonic()
+    try:
+        story.fleet.control(node).post("/v1/hooks/bid", BOUNTY)
+        code, message = "", "it was not stopped"
+    except SnapcountError as error:
+        code, message = error.code, str(error)
+    took_ms = (time.monotonic() - started) * 1000
+    well = isinstance(story.fleet.control(node).post("/v1/hooks/assess_feedstock", ASSAY), dict)
+    story.calls += 2
+    held = installed and code in codes and well
+    _verdict(story, what, held, f"{message} (after {took_ms:.0f} ms; the node goes on)")
+    _withdraw(story, name)
+    return held
+
+
+def _withdraw(story: Story, name: str) -> None:
+    """Takes the misbehaving skill out again, so that the next one's `bid` is the only one."""
+    for node in story.fleet.names:
+        story.fleet.control(node).post(f"/v1/remove/{name}")
+
+
+def _unsafe_motion(story: Story) -> bool:
+    node = story.fleet.names[0]
+    before = story.fleet.status(node)["machines"]["motion"]["moves"]
+    report = story.fleet.control(node).job([b"G21\nG90\nG1 X10 Y10 F1200\nG1 X999\nG1 X20\n"], {}, run=True)
+    status = story.fleet.status(node)
+    refused = [problem for problem in report["problems"] if problem["code"] == "motion_refused"]
+    moved = status["machines"]["motion"]["moves"] - before
+    inside = status["machines"]["motion"]["position_mm"][0] <= status["limits"]["travel_mm"]["x"][1]
+    held = (
+        bool(refused)
+        and not report["complete"]
+        and inside
+        and moved <= 1
+        and any("outside the travel" in row["reason"] for row in status["audit"])
+    )
+    _verdict(story, "a move out of the machine", held, refused[0]["message"] if refused else "it was not refused")
+    return held
+
+
+def _kill_during_install(story: Story) -> bool:
+    """Kills a node before and after the moment an install takes effect; each time it comes back with one whole version."""
+    node = story.fleet.names[-1]
+    held = True
+    for point, version, wanted in (("recorded", "1.0.2", "1.0.1"), ("activated", "1.0.3", "1.0.3")):
+        story.fleet.stop(node)
+        story.fleet.start_node(node, crash_at=point)
+        story.fleet.wait_for(f"{node} to connect", lambda: bool(story.fleet.status(node)["registry"]["connected"]))
+        story.push(story.signed(renumbered(read_bundle(module_path(PLANNER)), version), PLANNER))
+        story.fleet.wait_for(f"{node} to be killed", lambda: story.fleet.ended(node) is not None)
+        active = SkillStore(story.fleet.state(node)).active(PLANNER)
+        story.fleet.start_node(node)
+        story.fleet.wait_for(f"{node} to have {version}", lambda v=version: _version(story, node) == v)  # type: ignore[misc]
+        job = story.fleet.control(node).job([vase(1).encode()], {}, run=False)
+        story.calls += 1
+        well = active is not None and active.version == wanted and job["complete"]
+        _verdict(
+            story,
+            f"kill -9 at `{point}`",
+            well,
+            f"the disk had {active.version if active else 'nothing'}, and after a restart {node} runs {version}",
+        )
+        held &= well
+    return held
+
+
+def _verdict(story: Story, what: str, held: bool, detail: str) -> None:
+    story.say(f"   {'held  ' if held else 'FAILED'} {what}: {detail}")
+
+
+def _digests(story: Story, name: str) -> list[str]:
+    return sorted(skill["digest"] for skill in story.fleet.status(name)["skills"])
+
+
+def _version(story: Story, node: str) -> str:
+    return next((skill["version"] for skill in story.fleet.status(node)["skills"] if skill["name"] == PLANNER), "")
+
+
+def _hook_us(story: Story) -> float:
+    """The median over the nodes of their own median hook call, in µs."""
+    medians = [skill["call_us_p50"] for name in story.fleet.names for skill in story.fleet.status(name)["skills"] if skill["call_us_p50"]]
+    return float(round(median(medians), 1))
+
+
+def _on_every_node(story: Story, ask: Callable[[str], Any]) -> dict[str, Any]:
+    """Asks every node at once; a node's error stands in place of its answer."""
+
+    def guarded(name: str) -> Any:
+        try:
+            return ask(name)
+        except SnapcountError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(len(story.fleet.names)) as pool:
+        return dict(zip(story.fleet.names, pool.map(guarded, story.fleet.names), strict=True))
+
+
+def renumbered(data: bytes, version: str) -> bytes:
+    """The same module, unsigned, as another version."""
+    manifest: Manifest = UnverifiedBundle.parse(data, PLANNER).manifest
+    return with_manifest(data, msgspec.structs.replace(manifest, version=version), PLANNER)

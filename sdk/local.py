@@ -1,0 +1,120 @@
+"""Runs a bundle in this process, against a virtual machine: for tests, benchmarks and `snapcount job plan`. Nothing is installed."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from nacl.signing import SigningKey
+
+from host.core import files, safety
+from host.core.bundle import UnverifiedBundle, digest_of
+from host.core.capabilities import grant
+from host.core.clock import Clock, Random, SystemClock, SystemRandom
+from host.core.errors import UsageError
+from host.core.safety import Refusal, SafetyEnvelope, SafetyLimits
+from host.plugins.adapter import SkillVersion
+from host.plugins.driver import DriverGate
+from host.plugins.drivers.virtual_machine import VirtualMachine
+from host.sandbox.cache import KEY_BYTES, CompiledCache
+from host.sandbox.engine import default_engine
+from host.sandbox.imports import HostServices
+from host.sandbox.skill import LoadedSkill
+
+# A machine so large that only a skill's own mistakes meet its limits.
+WIDE_OPEN = b"""
+travel_mm = {x = [-1e6, 1e6], y = [-1e6, 1e6], z = [-1e6, 1e6]}
+speed_mm_s = {max = 1e5}
+temperature_c = {nozzle = 500.0, bed = 200.0}
+power_w = {tool = 1e6}
+rate = {moves_per_s = 1e9, burst = 1000000000}
+"""
+
+
+class MemoryState:
+    """The `state` capability in memory."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, bytes] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.values.get(key)
+
+    def set(self, key: bytes, value: bytes) -> bool:
+        if value:
+            self.values[key] = value
+        else:
+            self.values.pop(key, None)
+        return True
+
+
+class LocalSkill:
+    """A bundle loaded with everything it asks for granted. `machine` is what its `motion` commands moved, `logged` what it said."""
+
+    def __init__(
+        self, data: bytes, what: str, *, limits: SafetyLimits | None = None, clock: Clock | None = None, random: Random | None = None,
+        force_plain: bool = False, cache: CompiledCache | None = None,
+    ) -> None:  # fmt: skip
+        bundle = UnverifiedBundle.parse(data, what)
+        self.manifest = bundle.manifest
+        self.machine = VirtualMachine()
+        self.logged: list[tuple[str, str]] = []
+        self.refusals: list[Refusal] = []
+        self._clock, self._random, self._state = clock or SystemClock(), random or SystemRandom(), MemoryState()
+        envelope = SafetyEnvelope(
+            limits or safety.parse_limits(WIDE_OPEN, "local"), SigningKey.generate().verify_key, audit=self.refusals.append
+        )  # fmt: skip
+        self._gate = DriverGate(self.machine, envelope, self._clock)
+        self._grant = grant(self.manifest.name, self.manifest.capabilities, self.manifest.capabilities)
+        engine, digest = default_engine(), digest_of(data)
+        module = (cache or user_cache()).module(engine, data, digest, self.manifest)
+        self.loaded = LoadedSkill(engine, module, self.manifest, self._grant, self._services, force_plain=force_plain)
+        self.version = SkillVersion(self.loaded, digest)
+
+    def _services(self) -> HostServices:
+        return HostServices(
+            self.loaded.name, self._grant, self._clock, self._random, log=lambda level, line: self.logged.append((level, line)),
+            state=self._state, ask=self._ask(), log_bytes=self.loaded.limits.log_bytes,
+        )  # fmt: skip
+
+    def _ask(self) -> Callable[[str, bytes], bytes]:
+        def ask(capability: str, request: bytes) -> bytes:
+            if capability != self.machine.capability:
+                raise UsageError(f"there is no driver for {capability} here; the virtual machine offers {self.machine.capability}")
+            return self._gate.ask(self.loaded.name, request)
+
+        return ask
+
+
+def user_cache() -> CompiledCache:
+    """This user's cache of compiled modules, below XDG_CACHE_HOME; its key is made at first use and readable by the user only."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snapcount"
+    key = folder / "cache.key"
+    try:
+        if not key.exists() or key.stat().st_size != KEY_BYTES:
+            files.write_atomic(key, secrets.token_bytes(KEY_BYTES), 0o600)
+        return CompiledCache(folder / "compiled", key.read_bytes())
+    except OSError as error:
+        raise files.storage_error(error, f"{folder}: cannot be used as cache") from error
+
+
+def read_bundle(path: Path) -> bytes:
+    """Reads a bundle file, or the module of a project's folder. Raises UsageError where there is none."""
+    if path.is_dir():
+        from sdk.project import load
+
+        path = load(path).module
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        hint = "; build it with `snapcount skill build`" if isinstance(error, FileNotFoundError) and path.suffix == ".wasm" else ""
+        raise UsageError(f"{path}: {error.strerror}{hint}") from error
+
+
+def default_key() -> Path:
+    """The author's key where none was named: `author.key` here, or the one in the user's configuration. Raises UsageError."""
+    configured = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snapcount" / "author.key"
+    for path in (Path("author.key"), configured):
+        if path.exists():
+            return path
+    raise UsageError(f"no --key given, and neither author.key nor {configured} exists; make one with `snapcount keys new author`")

@@ -1,0 +1,82 @@
+"""A skill's project: a folder with `skill.toml`, its sources and its vectors."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from host.core import manifest
+from host.core.errors import MalformedData, UsageError
+from host.core.manifest import HookName, Manifest, Name, SkillLimits
+
+FILE = "skill.toml"
+TOML_BYTES_MAX = 64 << 10
+
+
+class _Build(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    lang: Literal["zig", "c"]
+    source: str
+    optimize: Literal["size", "speed"] = "size"
+
+
+class _Skill(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: Name
+    version: str
+    hooks: tuple[HookName, ...]
+    description: str = ""
+    license: str = ""
+    lineage: str = "a"
+    capabilities: tuple[HookName, ...] = ()
+    generations: tuple[int, ...] = ()
+    instance: Literal["fresh", "persistent"] = "fresh"
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    skill: _Skill
+    build: _Build
+    limits: SkillLimits = SkillLimits()
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project's folder and what its skill.toml says."""
+
+    folder: Path
+    manifest: Manifest
+    lang: Literal["zig", "c"]
+    source: Path
+    optimize: Literal["size", "speed"]
+
+    @property
+    def module(self) -> Path:
+        """Where `snapcount skill build` puts the bundle."""
+        return self.folder / f"{self.manifest.name}.wasm"
+
+    @property
+    def vectors(self) -> Path:
+        return self.folder / "vectors"
+
+
+def load(folder: Path) -> Project:
+    """Raises UsageError for a folder without a project, MalformedData for a skill.toml that is not sound, naming the field."""
+    path = folder / FILE
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; a skill's folder has a {FILE} (make one with `snapcount skill new`)") from error
+    try:
+        if len(raw) > TOML_BYTES_MAX:
+            raise MalformedData(f"{path}: at most {TOML_BYTES_MAX} bytes, found {len(raw)}")
+        parsed = msgspec.convert(tomllib.loads(raw.decode()), _File)
+        described = msgspec.convert(msgspec.to_builtins(parsed.skill) | {"limits": msgspec.to_builtins(parsed.limits)}, Manifest)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise MalformedData(f"{path}: {error}") from error
+    manifest.check(described, str(path))
+    source = (folder / parsed.build.source).resolve()
+    if not source.is_relative_to(folder.resolve()):
+        raise MalformedData(f"{path}: build.source leaves the project's folder: {parsed.build.source}")
+    if not source.is_file():
+        raise MalformedData(f"{path}: build.source: there is no file {source}")
+    return Project(folder, described, parsed.build.lang, source, parsed.build.optimize)
