@@ -20,6 +20,7 @@ from sdk.project import Project
 
 ZIG_VERSION = "0.17.0"
 GUEST = Path(__file__).resolve().parent / "guest"
+# One job: with several, the numbers in the names of functions differ from build to build.
 # `-g -g0` keeps the names of functions and drops DWARF. Zig puts the stack first by itself, so an overflow traps.
 # What docs/abi.md allows, feature by feature.
 CPU = "-mcpu=mvp+bulk_memory+sign_ext+nontrapping_fptoint+multivalue+mutable_globals"
@@ -63,7 +64,7 @@ def strip(module: bytes, what: str) -> bytes:
 
 def _zig(project: Project, compiled: Path) -> list[str]:
     return [
-        "build-exe", *TARGET, "-O", "ReleaseFast" if project.optimize == "speed" else "ReleaseSmall", "-fno-entry", "-rdynamic", "--stack", str(STACK_BYTES),
+        "build-exe", *TARGET, "-O", "ReleaseFast" if project.optimize == "speed" else "ReleaseSmall", "-fno-entry", "-rdynamic", "--stack", str(STACK_BYTES), "-j1",
         "--dep", "snapcount", f"-Mroot={project.source.relative_to(project.folder.resolve())}", f"-Msnapcount={GUEST / 'zig' / 'snapcount.zig'}",
         f"-femit-bin={compiled}",
     ]  # fmt: skip

@@ -274,9 +274,13 @@ def test_an_unsound_manifest_is_refused_and_the_field_named(changes: dict[str, A
         ".",
         "drill.",
         "a\\b",
-        "drill\0",
-    ]
-    + ["drill\n", "drill ", "dr\u0131ll", "drill\u202e", "d" * 65],
+        "drill\x00",
+        "drill\n",
+        "drill ",
+        "drıll",
+        "drill\u202e",
+        "d" * 65,
+    ],
 )
 def test_a_name_that_is_no_name_or_a_path_is_refused(name: str) -> None:
     assert "name" in refused(MalformedData, described(name=name), ALICE)
@@ -299,8 +303,16 @@ def test_a_name_that_is_no_name_or_a_path_is_refused(name: str) -> None:
         "1.0.0-.",
         "1.0.0-a.",
         "1.0.0-a_b",
-    ]
-    + ["1.0.0+build", "1.0.0-a+b", "1.0.0\n", "1.0.0-a\n", " 1.0.0", "1\u0661.0.0", "1234567890.0.0", "1.0.0-" + "a" * 65, "1.0.0-\u00e9"],
+        "1.0.0+build",
+        "1.0.0-a+b",
+        "1.0.0\n",
+        "1.0.0-a\n",
+        " 1.0.0",
+        "1١.0.0",
+        "1234567890.0.0",
+        "1.0.0-" + "a" * 65,
+        "1.0.0-é",
+    ],
 )
 def test_what_is_no_semantic_version_is_refused(version: str) -> None:
     assert "version" in refused(MalformedData, described(version=version), ALICE)
@@ -471,6 +483,7 @@ def test_escapes_count_towards_the_length() -> None:
     assert len(safe("\U000e0041" * 30, 100)) == 101
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.one_of(st.text(max_size=60), st.binary(max_size=60)), st.integers(0, 80))
 def test_safe_text_is_one_bounded_line_without_controls(text: str | bytes, most: int) -> None:

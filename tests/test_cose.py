@@ -307,6 +307,7 @@ PIECES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.one_of(st.binary(max_size=200), PIECES.map(cbor.encode), PIECES.map(lambda value: b"\xd2" + cbor.encode(value))))
 @example(b"\xd2\x84\x43\xa1\x01\x27\xa1\x04\xd2\x80\xf6\x58\x40" + b"s" * 64)
@@ -319,6 +320,7 @@ def test_parsing_anything_gives_a_message_or_malformed_data_in_one_line(data: by
         assert len(message.signature) == 64
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.binary(max_size=40), st.binary(max_size=20), st.booleans(), st.data())
 def test_nothing_but_the_very_signed_bytes_verifies(payload: bytes, aad: bytes, detached: bool, draw: st.DataObject) -> None:

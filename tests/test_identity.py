@@ -117,7 +117,18 @@ def test_a_missing_key_or_a_directory_in_its_place_is_named(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "ed25519", "ed25519:", "ed25519:00", "rsa:" + "00" * 32, "ed25519:" + "0g" * 32, "ed25519:" + "00" * 33, "\x1b[2J", "ed25519:\n\n" + "0" * 62]
+    "text",
+    [
+        "",
+        "ed25519",
+        "ed25519:",
+        "ed25519:00",
+        "rsa:" + "00" * 32,
+        "ed25519:" + "0g" * 32,
+        "ed25519:" + "00" * 33,
+        "\x1b[2J",
+        "ed25519:\n\n" + "0" * 62,
+    ],
 )
 def test_what_is_no_public_key_is_refused_and_shown_harmlessly(text: str) -> None:
     refusal(UsageError, lambda: keys.parse_public(text, "node.toml: node.owner"), "node.toml: node.owner")
@@ -184,7 +195,9 @@ def test_an_expired_certificate_anywhere_in_the_chain_breaks_it() -> None:
 @pytest.mark.parametrize("name", ["leaf", "a-1", "a-2", "a-3"])
 def test_a_revoked_certificate_at_any_level_breaks_the_chain_and_is_named(name: str) -> None:
     subject = "node-1" if name == "leaf" else name
-    refusal(CertificateInvalid, lambda: verified(chain_of(4), revoked=frozenset({name.encode()})), f"certificate of {subject}: revoked (id ")
+    refusal(
+        CertificateInvalid, lambda: verified(chain_of(4), revoked=frozenset({name.encode()})), f"certificate of {subject}: revoked (id "
+    )
 
 
 def test_another_certificates_revocation_changes_nothing() -> None:
@@ -192,7 +205,10 @@ def test_another_certificates_revocation_changes_nothing() -> None:
 
 
 def test_roles_cannot_be_widened_below_their_issuer() -> None:
-    chain = [issue(MIDDLE, replace(LEAF, issuer="a-1", roles=("node", "operator", "admin"))), issue(ROOT_KEY, authority("a-1", "root", MIDDLE))]
+    chain = [
+        issue(MIDDLE, replace(LEAF, issuer="a-1", roles=("node", "operator", "admin"))),
+        issue(ROOT_KEY, authority("a-1", "root", MIDDLE)),
+    ]
     refusal(CertificateInvalid, lambda: verified(chain), "node-1: has roles that its issuer cannot grant: admin, operator")
 
 
@@ -236,7 +252,9 @@ def claims_map(**changes: Any) -> dict[Any, Any]:
     return {key: item for key, item in value.items() if item is not ...}
 
 
-CLAIM_TYPES = dict(iss=str, sub=str, exp=int, nbf=int, iat=int, cti=bytes, cnf=None, roles=list, generation=int, capabilities=list)
+CLAIM_TYPES: dict[str, type | None] = {
+    "iss": str, "sub": str, "exp": int, "nbf": int, "iat": int, "cti": bytes, "cnf": None, "roles": list, "generation": int, "capabilities": list,
+}  # fmt: skip
 WRONG = [..., None, True, "text", 1.5, b"bytes", [], [1], {}, {1: {}}]
 
 
@@ -308,7 +326,9 @@ def test_a_mangled_chain_raises_nothing_but_what_it_says(chain: list[bytes], dra
         assert claims.subject in ("node-1", "a-1", "a-2")
 
 
-CLAIM = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3), st.binary(max_size=3), st.lists(st.text(max_size=2), max_size=2))
+CLAIM = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=3), st.binary(max_size=3), st.lists(st.text(max_size=2), max_size=2)
+)
 CLAIM_MAP = st.dictionaries(st.one_of(st.integers(1, 8), st.sampled_from(["roles", "generation", "capabilities"])), CLAIM, max_size=11)
 
 
@@ -343,18 +363,28 @@ class Counter:
 @pytest.fixture
 def state(tmp_path: Path, owner: SigningKey, author: SigningKey, clock: Any) -> Path:
     path = tmp_path / "state"
-    toml = config.template("node-1", keys.public_text(owner.verify_key), 3, "http://127.0.0.1:1", (keys.public_text(author.verify_key),), ("log",), ())
+    toml = config.template(
+        "node-1", keys.public_text(owner.verify_key), 3, "http://127.0.0.1:1", (keys.public_text(author.verify_key),), ("log",), ()
+    )
     identity.create(path, toml, owner, clock, Counter())
     return path
 
 
-def test_a_made_node_has_a_private_key_a_certificate_and_signed_limits(state: Path, owner: SigningKey, author: SigningKey, clock: Any) -> None:
+def test_a_made_node_has_a_private_key_a_certificate_and_signed_limits(
+    state: Path, owner: SigningKey, author: SigningKey, clock: Any
+) -> None:
     assert stat.S_IMODE((state / "identity").stat().st_mode) == 0o700
     for name in ("node.key", "cache.key"):
         assert stat.S_IMODE((state / "identity" / name).stat().st_mode) == 0o600
     key = identity.load_key(state)
     claims = verify_chain([identity.load_certificate(state)], {owner.verify_key}, clock.now_ms() // 1000)
-    assert (claims.subject, claims.key, claims.roles, claims.generation, claims.capabilities) == ("node-1", bytes(key.verify_key), ("node",), 3, ("log",))
+    assert (claims.subject, claims.key, claims.roles, claims.generation, claims.capabilities) == (
+        "node-1",
+        bytes(key.verify_key),
+        ("node",),
+        3,
+        ("log",),
+    )
     settings_ = config.load(state)
     assert bytes(settings_.owner) == bytes(owner.verify_key)
     assert [bytes(one) for one in settings_.authors] == [bytes(author.verify_key)]
@@ -432,7 +462,9 @@ def test_a_trip_is_kept_on_disk_until_it_is_reset(state: Path, owner: SigningKey
     assert identity.load_envelope(state, owner.verify_key, lambda refusal: None).tripped is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"id":"\xff","at_ms":1,"reason":""}', b"[" * 100_000, b'{"id":1,"at_ms":1,"reason":"x"}', None])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"null", b'{"id":"\xff","at_ms":1,"reason":""}', b"[" * 100_000, b'{"id":1,"at_ms":1,"reason":"x"}', None]
+)
 def test_a_damaged_trip_keeps_safe_mode_on(state: Path, owner: SigningKey, content: bytes | None) -> None:
     path = state / identity.TRIP
     if content is None:
@@ -510,7 +542,14 @@ def test_a_key_in_node_toml_that_is_none_is_named_by_its_field(tmp_path: Path) -
 # Attestation.
 
 REPORT = Report(
-    node="node-1", key="00", at_ms=1, nonce=b"n" * 16, host="sha256:0", sealed=True, config="sha256:1", skills=(ActiveSkill("drill", "1.0.0", "sha256:2"),)
+    node="node-1",
+    key="00",
+    at_ms=1,
+    nonce=b"n" * 16,
+    host="sha256:0",
+    sealed=True,
+    config="sha256:1",
+    skills=(ActiveSkill("drill", "1.0.0", "sha256:2"),),
 )
 
 
@@ -533,19 +572,33 @@ def test_a_report_by_another_key_for_another_purpose_or_altered_is_refused() -> 
     refusal(SignatureInvalid, lambda: attestation.verify(other, NODE.verify_key, REPORT.nonce), "attestation")
     for at in range(0, len(signed)):
         altered = signed[:at] + bytes([signed[at] ^ 0x01]) + signed[at + 1 :]
-        refusal((SignatureInvalid, MalformedData), lambda altered=altered: attestation.verify(altered, NODE.verify_key, REPORT.nonce), "attestation")
+        refusal(
+            (SignatureInvalid, MalformedData),
+            lambda altered=altered: attestation.verify(altered, NODE.verify_key, REPORT.nonce),
+            "attestation",
+        )
 
 
 def test_a_rightly_signed_report_of_another_shape_is_malformed_and_the_field_named() -> None:
     value = msgspec.to_builtins(REPORT, builtin_types=(bytes,))
-    for changes, names in (({"sealed": 1}, "sealed"), ({"nonce": b"n" * 65}, "nonce"), ({"extra": 1}, "extra"), ({"skills": [{"name": "x"}]}, "skills")):
+    for changes, names in (
+        ({"sealed": 1}, "sealed"),
+        ({"nonce": b"n" * 65}, "nonce"),
+        ({"extra": 1}, "extra"),
+        ({"skills": [{"name": "x"}]}, "skills"),
+    ):
         signed = cose.sign(NODE, cbor.encode({**value, **changes}), kid=b"", aad=attestation.AAD)
         refusal(MalformedData, lambda signed=signed: attestation.verify(signed, NODE.verify_key, b"n" * 16), "attestation", names)
 
 
 # The host's own files.
 
-FILES = {"host/__init__.py": b"", "host/core/safety.py": b"LIMIT = 1\n", "host/core/bundle.py": b"STRICT = True\n", "cython_core/strict.so": b"\x7fELF"}
+FILES = {
+    "host/__init__.py": b"",
+    "host/core/safety.py": b"LIMIT = 1\n",
+    "host/core/bundle.py": b"STRICT = True\n",
+    "cython_core/strict.so": b"\x7fELF",
+}
 
 
 def sha256_hex(data: bytes) -> str:
@@ -572,9 +625,16 @@ def test_measuring_compares_each_file_with_its_recorded_digest() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_measuring_names_the_altered_and_the_missing_file(name: str) -> None:
-    refusal(HostAltered, lambda: attestation.measure(RECORDED, read_from({**FILES, name: b"x"})), f"{name}: this file of the host was altered", "reinstall")
+    refusal(
+        HostAltered,
+        lambda: attestation.measure(RECORDED, read_from({**FILES, name: b"x"})),
+        f"{name}: this file of the host was altered",
+        "reinstall",
+    )
     missing = {other: data for other, data in FILES.items() if other != name}
-    refusal(HostAltered, lambda: attestation.measure(RECORDED, read_from(missing)), f"{name}: this file of the host cannot be read", "reinstall")
+    refusal(
+        HostAltered, lambda: attestation.measure(RECORDED, read_from(missing)), f"{name}: this file of the host cannot be read", "reinstall"
+    )
 
 
 def test_an_unrecorded_digest_is_measured_but_not_sealed() -> None:
@@ -635,7 +695,9 @@ def test_an_installed_file_that_was_altered_or_removed_is_named(layout: Layout, 
     refusal(HostAltered, installed.measure_host, f"{name}: this file of the host cannot be read: No such file or directory")
 
 
-@pytest.mark.parametrize("name", ["host/core/safety.cpython-311-x86_64-linux-gnu.so", "host/core/evil.py", "cython_core/strict.py", "host/new/__init__.py"])
+@pytest.mark.parametrize(
+    "name", ["host/core/safety.cpython-311-x86_64-linux-gnu.so", "host/core/evil.py", "cython_core/strict.py", "host/new/__init__.py"]
+)
 def test_a_file_that_was_not_installed_with_the_host_is_named(layout: Layout, name: str) -> None:
     layout.put(name, b"")
     refusal(HostAltered, installed.measure_host, f"{name}: this file was not installed with the host")
@@ -695,7 +757,9 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.mkdir()
     for part in parts:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "*.so", "zig-cache", ".zig-cache", "node_modules"))
+            shutil.copytree(
+                ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__", "*.so", "zig-cache", ".zig-cache", "node_modules")
+            )
         else:
             shutil.copy2(ROOT / part, source / part)
     pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
@@ -714,7 +778,9 @@ def test_an_installed_node_refuses_to_run_altered_and_names_the_file(venv: Path,
     keys.create(tmp_path / "owner.key", SEED)
     state = tmp_path / "state"
     run(snapcount, "node", "init", "--state", state, "--name", "node-1", "--owner-key", tmp_path / "owner.key")
-    measured = run(venv / "bin" / "python", "-c", "from host.installed import measure_host; m = measure_host(); print(m.sealed, m.files > 50)")
+    measured = run(
+        venv / "bin" / "python", "-c", "from host.installed import measure_host; m = measure_host(); print(m.sealed, m.files > 50)"
+    )
     assert measured.stdout.split() == ["True", "True"]
 
     safety = Path(sysconfig.get_path("purelib", vars={"base": str(venv)})) / "host" / "core" / "safety.py"
@@ -737,7 +803,9 @@ def test_an_installed_node_refuses_to_run_altered_and_names_the_file(venv: Path,
     finally:
         safety.write_bytes(original)
         added.unlink(missing_ok=True)
-    assert run(venv / "bin" / "python", "-c", "from host.installed import measure_host; print(measure_host().sealed)").stdout.strip() == "True"
+    assert (
+        run(venv / "bin" / "python", "-c", "from host.installed import measure_host; print(measure_host().sealed)").stdout.strip() == "True"
+    )
 
 
 def test_the_systems_own_clock_and_randomness_have_the_units_they_claim() -> None:

@@ -13,7 +13,7 @@ from nacl.signing import SigningKey
 from host.core import cbor, cose, safety
 from host.core.commands import AnyCommand, Dwell, Heat, Home, Move, Status, Tool
 from host.core.errors import HostFault, MalformedData, SafeMode, SignatureInvalid, SnapcountError, StorageFull, UnsafeCommand
-from host.core.safety import Rate, Refusal, SafetyEnvelope, SafetyLimits, SafeModeRule, Speed, Travel, Trip
+from host.core.safety import Rate, Refusal, SafeModeRule, SafetyEnvelope, SafetyLimits, Speed, Travel, Trip
 from host.plugins.driver import DriverGate
 from host.plugins.drivers.virtual_machine import VirtualMachine
 
@@ -214,6 +214,7 @@ def test_a_status_costs_nothing() -> None:
     st.integers(1, 20),
     st.lists(st.tuples(st.integers(0, 400), st.integers(1, 25)), max_size=40),
 )
+@pytest.mark.slow
 def test_no_window_of_time_admits_more_than_the_rate_and_the_burst(per_s: int, burst: int, asks: list[tuple[int, int]]) -> None:
     bench = rated(float(per_s), burst)
     now, admitted = 0, []

@@ -5,7 +5,6 @@ the code as associated data, under a key that never leaves the node. Both are wr
 is never written again: changing its bytes would change code that runs, so a bad entry is unlinked (its mapping lives on) and a new file takes the name.
 """
 
-import errno
 import mmap
 import os
 import secrets
@@ -16,9 +15,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from wasmtime import Module, WasmtimeError
 
 from host.core import cbor
-from host.core.errors import HostFault, MalformedModule, StorageFull, TooLarge
+from host.core.errors import MalformedModule, TooLarge
+from host.core.files import storage_error
 from host.core.limits import DEFAULT, Limits
 from host.core.manifest import Manifest
+from host.core.text import safe
 from host.sandbox.checks import check_bytes, check_types
 from host.sandbox.compiler import compile_module
 from host.sandbox.engine import SkillEngine, engine_id
@@ -45,20 +46,15 @@ class CompiledCache:
         Raises MalformedModule for a module that breaks a rule of ABI 1, StorageFull when it cannot be kept.
         """
         found = self.load(engine, digest, manifest)
-        if found is not None:
-            return found
-        self._compile(engine, data, digest, manifest)
-        found = self.load(engine, digest, manifest)
-        if found is None:
-            raise HostFault(f"{manifest.name}: the compiled module could not be read back from {self._directory}")
-        return found
+        return self._compile(engine, data, digest, manifest) if found is None else found
 
     def load(self, engine: SkillEngine, digest: str, manifest: Manifest) -> Module | None:
         """The module, or None where there is no authentic entry; one that is not authentic is removed."""
         code, tag = self._paths(digest)
         try:
-            sealed = tag.read_bytes()
-            with code.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            with open(tag, "rb", opener=_no_symlink) as file:
+                sealed = file.read()
+            with open(code, "rb", opener=_no_symlink) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 header = self._mac.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], memoryview(mapped))
                 if header != _header(digest, manifest):
                     raise InvalidTag
@@ -73,23 +69,29 @@ class CompiledCache:
     def drop(self, digest: str) -> None:
         """Unlinks an entry, so that the next use compiles it anew."""
         for path in self._paths(digest):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise storage_error(error, f"{path.name}: cannot be removed from {self._directory}") from error
 
-    def _compile(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> None:
+    def _compile(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> Module:
+        # What is returned was mapped from the file that this process made: an entry of another process may stand there half-published.
         check_bytes(data, manifest.name)
         stem = self._directory / f".tmp-{secrets.token_hex(8)}"
         source, compiled, tag = stem.with_suffix(".wasm"), stem.with_suffix(".cwasm"), stem.with_suffix(".tag")
         try:
             source.write_bytes(data)
             compile_module(source, compiled, manifest.name, self._limits)
-            check_types(Module.deserialize_file(engine.engine, str(compiled)), manifest)
+            module = Module.deserialize_file(engine.engine, str(compiled))
+            check_types(module, manifest)
             self._seal(compiled, tag, digest, manifest)
             self._publish(compiled, tag, digest)
+            return module
         except WasmtimeError as error:
-            raise MalformedModule(f"{manifest.name}: the compiled module cannot be loaded: {error}") from error
+            reason = str(error).partition("Caused by:")[2] or str(error)  # what stands before names a temporary file
+            raise MalformedModule(f"{manifest.name}: the compiled module cannot be loaded: {safe(' '.join(reason.split()))}") from error
         except OSError as error:
-            kind = StorageFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else HostFault
-            raise kind(f"{manifest.name}: the compiled module cannot be kept: {error.strerror}") from error
+            raise storage_error(error, f"{manifest.name}: the compiled module cannot be kept") from error
         finally:
             for path in (source, compiled, tag):
                 path.unlink(missing_ok=True)
@@ -116,6 +118,11 @@ class CompiledCache:
     def _paths(self, digest: str) -> tuple[Path, Path]:
         stem = f"{digest.removeprefix('sha256:')}-{engine_id()}"
         return self._directory / f"{stem}.cwasm", self._directory / f"{stem}.tag"
+
+
+def _no_symlink(path: str, flags: int) -> int:
+    # What a link points at lies where others may write, and stays mapped after it was authenticated.
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def _header(digest: str, manifest: Manifest) -> bytes:

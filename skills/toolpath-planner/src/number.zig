@@ -1,7 +1,6 @@
 //! Decimal numbers as G-code writes them: `10`, `-.5`, `+5.`, `0.20`. There is no exponent: in `X1E5` the E is the
 //! next word.
 
-
 /// No machine is a million kilometres long; a larger number is a damaged line. Also keeps all arithmetic finite.
 pub const magnitude_max = 1e12;
 
