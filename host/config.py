@@ -1,7 +1,6 @@
 """node.toml: what the owner of a node decided about it."""
 
 import hashlib
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +8,12 @@ import msgspec
 from msgspec import Meta
 from nacl.signing import VerifyKey
 
-from host.core.errors import StateDamaged
+from host.core import toml
+from host.core.errors import MalformedData, StateDamaged
 from host.core.keys import parse_public
 from host.core.manifest import HookName, Name
 
 FILE = "node.toml"
-TOML_BYTES_MAX = 64 << 10
 
 
 class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,11 +62,9 @@ def load(state: Path) -> NodeConfig:
             f"{path}: cannot be read: {error.strerror}; is this a node's state directory? `snapcount node init` makes one"
         ) from error
     try:
-        if len(raw) > TOML_BYTES_MAX:
-            raise StateDamaged(f"{path}: at most {TOML_BYTES_MAX} bytes expected, found {len(raw)}")
-        return msgspec.convert(tomllib.loads(raw.decode()), NodeConfig)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise StateDamaged(f"{path}: {error}") from error
+        return toml.decode(raw, NodeConfig, str(path))
+    except MalformedData as error:
+        raise StateDamaged(str(error)) from error
 
 
 def digest(*parts: bytes) -> str:

@@ -30,6 +30,7 @@ from host.core.limits import DEFAULT
 from host.core.text import safe
 from host.node import Node, request_of
 from host.plugins.contract import PlanSettings
+from host.plugins.streaming import with_tail
 
 PIECE_BYTES = 256 << 10
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,6 +84,8 @@ class ControlServer:
                 if size > DEFAULT.program_bytes_max:
                     raise TooLarge(f"a program has at most {DEFAULT.program_bytes_max} bytes")
                 spooled.write(piece)
+
+            settings = with_tail(settings, spooled)
 
             def program() -> Iterator[bytes]:
                 spooled.seek(0)

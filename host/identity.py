@@ -1,5 +1,6 @@
 """What is on disk of a node's identity and of its owner's decisions: key, certificate, cache key, safety envelope."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,13 +84,23 @@ def create(state: Path, node_toml: str, owner: SigningKey, clock: Clock, random:
     """Makes a node's state directory. Raises UsageError where one is already."""
     if (state / config.FILE).exists():
         raise UsageError(f"{state} is a node's state directory already; its identity is never made twice")
-    (state / KEY).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    keys.create(state / KEY, random.token(keys.SEED_BYTES))
-    files.write_atomic(state / SAFETY, safety.default_toml())
-    sign_safety(state, owner)
-    load_cache_key(state, random)
-    files.write_atomic(state / config.FILE, node_toml.encode())
-    certify(state, owner, clock, random)
+    if state.exists() and (not state.is_dir() or any(state.iterdir())):
+        raise UsageError(f"{state} is not empty; a node's state directory is made new")
+    # Beside its place and then renamed, so that a kill half-way leaves no node with half an identity.
+    partial = state.with_name(f"{files.TEMPORARY}{state.name}-{random.token(4).hex()}")
+    try:
+        (partial / KEY).parent.mkdir(parents=True, mode=0o700)
+        keys.create(partial / KEY, random.token(keys.SEED_BYTES))
+        files.write_atomic(partial / SAFETY, safety.default_toml())
+        sign_safety(partial, owner)
+        load_cache_key(partial, random)
+        files.write_atomic(partial / config.FILE, node_toml.encode())
+        certify(partial, owner, clock, random)
+        partial.rename(state)
+    except OSError as error:
+        raise files.storage_error(error, f"{state}: cannot be made") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _keep_trip(state: Path, trip: Trip | None) -> None:

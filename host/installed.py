@@ -2,8 +2,10 @@
 
 import base64
 import csv
+import marshal
 from collections.abc import Mapping
 from importlib import metadata
+from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 
 import host
@@ -12,6 +14,7 @@ from host.core.errors import HostAltered
 
 DISTRIBUTION = "snapcount"
 MEASURED = (".py", ".so", ".pyi")
+PYC_HEADER_BYTES = 16  # PEP 552
 
 
 def measure_host() -> Measurement:
@@ -26,6 +29,7 @@ def measure_host() -> Measurement:
         recorded = {str(path): None for path in rooms}
     else:
         _require_nothing_added(root, recorded)
+        _require_honest_bytecode(root, recorded)
     return measure(recorded, lambda name: (root / name).read_bytes())
 
 
@@ -53,6 +57,25 @@ def _require_nothing_added(root: Path, recorded: Mapping[str, str | None]) -> No
             name = str(path.relative_to(root))
             if path.suffix in MEASURED and name not in recorded:
                 raise HostAltered(f"{name}: this file was not installed with the host; reinstall snapcount")
+
+
+def _require_honest_bytecode(root: Path, recorded: Mapping[str, str | None]) -> None:
+    # Python runs __pycache__/safety.cpython-311.pyc when its header fits safety.py, whatever its code says, and no RECORD has its digest.
+    for name in sorted(name for name in recorded if name.endswith(".py")):
+        source = root / name
+        cached = Path(cache_from_source(str(source)))
+        if cached.exists() and source.exists() and not _is_compiled_from(cached.read_bytes(), source):
+            raise HostAltered(f"{cached.relative_to(root)}: this bytecode is not that of {name}; remove it, or reinstall snapcount")
+
+
+def _is_compiled_from(bytecode: bytes, source: Path) -> bool:
+    try:
+        found = marshal.loads(bytecode[PYC_HEADER_BYTES:])
+        return bytecode[: len(MAGIC_NUMBER)] != MAGIC_NUMBER or found == compile(
+            source.read_bytes(), str(source), "exec", dont_inherit=True
+        )
+    except (ValueError, EOFError, TypeError, SyntaxError):
+        return False
 
 
 def require_sealed(measured: Measurement) -> None:

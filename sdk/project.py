@@ -1,18 +1,17 @@
 """A skill's project: a folder with `skill.toml`, its sources and its vectors."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from host.core import manifest
+from host.core import manifest, toml
 from host.core.errors import MalformedData, UsageError
 from host.core.manifest import HookName, Manifest, Name, SkillLimits
+from host.core.text import safe
 
 FILE = "skill.toml"
-TOML_BYTES_MAX = 64 << 10
 
 
 class _Build(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,13 +65,11 @@ def load(folder: Path) -> Project:
         raw = path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; a skill's folder has a {FILE} (make one with `snapcount skill new`)") from error
+    parsed = toml.decode(raw, _File, str(path))
     try:
-        if len(raw) > TOML_BYTES_MAX:
-            raise MalformedData(f"{path}: at most {TOML_BYTES_MAX} bytes, found {len(raw)}")
-        parsed = msgspec.convert(tomllib.loads(raw.decode()), _File)
         described = msgspec.convert(msgspec.to_builtins(parsed.skill) | {"limits": msgspec.to_builtins(parsed.limits)}, Manifest)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise MalformedData(f"{path}: {error}") from error
+    except msgspec.ValidationError as error:
+        raise MalformedData(f"{path}: skill: {safe(str(error))}") from error
     manifest.check(described, str(path))
     source = (folder / parsed.build.source).resolve()
     if not source.is_relative_to(folder.resolve()):

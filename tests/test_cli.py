@@ -71,7 +71,9 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_the_commands_are_those_that_are_documented_and_each_has_help_with_an_example():
     root = typer.main.get_command(app)
     context = typer.Context(root)
-    found = {name: set(getattr(command, "commands", {})) for name in root.list_commands(context) if (command := root.get_command(context, name))}
+    found = {
+        name: set(getattr(command, "commands", {})) for name in root.list_commands(context) if (command := root.get_command(context, name))
+    }
     assert found == COMMANDS
     runner = CliRunner()
     for group, names in COMMANDS.items():
@@ -114,7 +116,9 @@ def test_check_says_in_words_what_a_module_asks_for_and_would_be_refused(built):
     words = snapcount("skill", "check", cwd=built).stdout
     assert "imports nothing" in words
     assert "unsigned" in words
-    report = last_json(snapcount("skill", "check", ROOT / "skills/toolpath-planner/toolpath-planner.wasm", "--allow", "log", "--json", code=20))
+    report = last_json(
+        snapcount("skill", "check", ROOT / "skills/toolpath-planner/toolpath-planner.wasm", "--allow", "log", "--json", code=20)
+    )
     assert "asks for motion" in report["refused"][0]
     assert report["needs"]["call"] == "motion"
 
@@ -156,16 +160,24 @@ def test_a_compiler_error_shows_what_the_compiler_said_and_writes_nothing(tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["../escape", "a/b", "", "Upper", "-dash", "under_score", "x" * 65])
 def test_a_skill_name_that_is_a_path_or_no_name_is_refused(name, tmp_path):
-    assert "name" in refused("skill", "new", name, cwd=tmp_path, code=2) if not name.startswith("-") else snapcount("skill", "new", name, cwd=tmp_path, code=2)
+    assert (
+        "name" in refused("skill", "new", name, cwd=tmp_path, code=2)
+        if not name.startswith("-")
+        else snapcount("skill", "new", name, cwd=tmp_path, code=2)
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_folder_without_a_project_and_a_bad_skill_toml_are_one_line_each(tmp_path):
     assert "skill.toml" in refused("skill", "build", tmp_path, code=2)
-    (tmp_path / "skill.toml").write_text('[skill]\nname = "x"\nversion = "1"\nhooks = ["bid"]\ncolour = "red"\n[build]\nlang = "zig"\nsource = "a.zig"\n')
+    (tmp_path / "skill.toml").write_text(
+        '[skill]\nname = "x"\nversion = "1"\nhooks = ["bid"]\ncolour = "red"\n[build]\nlang = "zig"\nsource = "a.zig"\n'
+    )
     assert "colour" in refused("skill", "test", tmp_path, code=20)
-    (tmp_path / "skill.toml").write_text('[skill]\nname = "x"\nversion = "1.0.0"\nhooks = ["bid"]\n[build]\nlang = "zig"\nsource = "../../etc/passwd"\n')
+    (tmp_path / "skill.toml").write_text(
+        '[skill]\nname = "x"\nversion = "1.0.0"\nhooks = ["bid"]\n[build]\nlang = "zig"\nsource = "../../etc/passwd"\n'
+    )
     assert "leaves the project" in refused("skill", "build", tmp_path, code=20)
 
 
@@ -188,7 +200,9 @@ def test_job_plan_prints_the_report_as_json_on_the_last_line(tmp_path):
     assert report["bbox_mm"]["max"][2] == 80.0
     (tmp_path / "line.nc").write_text("G1 X20 F1200\n")
     assert last_json(snapcount("job", "plan", "line.nc", "--accel", "500", "--json", cwd=tmp_path))["time_s"] == pytest.approx(1.04)
-    assert last_json(snapcount("job", "plan", "line.nc", "--accel", "500", "--feed-max", "600", "--json", cwd=tmp_path))["time_s"] == pytest.approx(2.02)
+    assert last_json(snapcount("job", "plan", "line.nc", "--accel", "500", "--feed-max", "600", "--json", cwd=tmp_path))[
+        "time_s"
+    ] == pytest.approx(2.02)
     assert "No such file" in refused("job", "plan", "missing.gcode", cwd=tmp_path, code=2)
 
 

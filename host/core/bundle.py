@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from nacl.signing import SigningKey, VerifyKey
 
 from host.core import cose, manifest, wasm
-from host.core.errors import MalformedModule, SignatureInvalid, TooLarge
+from host.core.errors import MalformedModule, SignatureInvalid, TooLarge, UsageError
 from host.core.limits import DEFAULT
 from host.core.manifest import Manifest
 
@@ -74,6 +74,8 @@ class UnverifiedBundle:
 
     def verify(self, keys: Collection[VerifyKey], *, threshold: int = 1) -> Bundle:
         """Raises SignatureInvalid unless at least `threshold` of `keys` have signed."""
+        if threshold < 1:
+            raise UsageError(f"a threshold of {threshold} signatures would trust anybody; expected at least 1")
         if not self.signatures:
             raise SignatureInvalid(f"{self.what}: unsigned; sign it with `snapcount skill sign`")
         signers: list[bytes] = []

@@ -42,6 +42,7 @@ class Limits:
     state_bytes_max: int = 1 << 20
     chunk_bytes_max: int = 1 << 20
     program_bytes_max: int = 1 << 30
+    program_tail_bytes: int = 64 << 10
     moves_per_command_max: int = 256
 
     # CBOR from outside.

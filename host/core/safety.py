@@ -13,7 +13,6 @@ A command is admitted whole or refused whole. Every refusal goes to the audit. T
 """
 
 import math
-import tomllib
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,11 +27,11 @@ from host.core.commands import AnyCommand, Heat, Move, Status, Tool
 from host.core.errors import MalformedData, SafeMode, SignatureInvalid, UnsafeCommand
 from host.core.limits import DEFAULT
 from host.core.text import safe
+from host.core.toml import decode as decode_toml
 
 AAD_LIMITS = b"snapcount safety 1"
 AAD_RESET = b"snapcount safety reset 1"
 AXES = ("x", "y", "z")
-TOML_BYTES_MAX = 64 << 10
 
 Range = tuple[float, float]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -106,12 +105,7 @@ def verify_limits(toml: bytes, signature: bytes, owner: VerifyKey, what: str) ->
 
 def parse_limits(toml: bytes, what: str) -> SafetyLimits:
     """Raises MalformedData that names the field."""
-    if len(toml) > TOML_BYTES_MAX:
-        raise MalformedData(f"{what}: at most {TOML_BYTES_MAX} bytes, {len(toml)} came")
-    try:
-        limits = msgspec.convert(tomllib.loads(toml.decode()), SafetyLimits)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, RecursionError) as error:
-        raise MalformedData(f"{what}: {safe(str(error))}") from error
+    limits = decode_toml(toml, SafetyLimits, what)
     for axis in AXES:
         low, high = getattr(limits.travel_mm, axis)
         if not (math.isfinite(low) and math.isfinite(high) and low <= high):
@@ -212,9 +206,9 @@ class SafetyEnvelope:
         travel = self.limits.travel_mm
         for axis, value, (low, high) in zip(AXES, move, (travel.x, travel.y, travel.z), strict=False):
             if not low <= value <= high:  # also refuses NaN
-                return f"{axis} = {value:g} mm is outside the travel [{low:g}, {high:g}] mm"
+                return f"{axis} = {value:.12g} mm is outside the travel [{low:.12g}, {high:.12g}] mm"
         if not 0 < move[3] <= self.limits.speed_mm_s.max:
-            return f"speed {move[3]:g} mm/s is outside (0, {self.limits.speed_mm_s.max:g}] mm/s"
+            return f"speed {move[3]:.12g} mm/s is outside (0, {self.limits.speed_mm_s.max:.12g}] mm/s"
         return None
 
     def _over_rate(self, command: AnyCommand, now_ms: int) -> str | None:
@@ -225,7 +219,7 @@ class SafetyEnvelope:
         self._filled_ms = now_ms
         wanted = len(command.moves) if isinstance(command, Move) else 1
         if wanted > self._tokens:
-            return f"more than {rate.moves_per_s:g} moves per second (burst {rate.burst})"
+            return f"more than {rate.moves_per_s:.12g} moves per second (burst {rate.burst})"
         self._tokens -= wanted
         return None
 
@@ -234,9 +228,9 @@ def _over(what: str, value: float, limit: float | None, unit: str, low: float = 
     if limit is None:
         return f"{what}: the owner set no limit for it in safety.toml"
     if not (math.isfinite(value) and low <= value):
-        return f"{what}: {value:g} {unit} is no {what.partition(' ')[0]} to set"
+        return f"{what}: {value:.12g} {unit} is no {what.partition(' ')[0]} to set"
     if value > limit:
-        return f"{what}: {value:g} {unit} is above the limit of {limit:g} {unit}"
+        return f"{what}: {value:.12g} {unit} is above the limit of {limit:.12g} {unit}"
     return None
 
 

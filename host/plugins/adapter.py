@@ -47,7 +47,7 @@ class SkillVersion:
         self._recent_ns: deque[int] = deque(maxlen=RECENT_CALLS)
         self._counting = threading.Lock()
         self._kept: SkillInstance | None = None
-        self._kept_lock = threading.Lock()
+        self._kept_lock = threading.RLock()  # a driver that calls the skill it serves finds it busy, it does not wait for itself
 
     @property
     def name(self) -> str:

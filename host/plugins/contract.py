@@ -52,6 +52,7 @@ class PlanSettings(Shape, frozen=True):
     feed_max_mm_min: float | UnsetType = UNSET
     junction_deviation_mm: float | UnsetType = UNSET
     start_mm: Point | UnsetType = UNSET
+    tail: Annotated[bytes, Meta(max_length=DEFAULT.program_tail_bytes)] | UnsetType = UNSET
     tool_w_per_s: float | UnsetType = UNSET
 
 
@@ -66,8 +67,14 @@ class PlanJobRequest(Shape, frozen=True):
 
 
 class PlanProgress(Shape, frozen=True):
+    """The reply to every chunk but the last."""
+
     done: bool
     lines: Natural
+
+    def __post_init__(self) -> None:
+        if self.done:
+            raise ValueError("expected `done` to be false before the last chunk")
 
 
 class BoundingBox(Shape, frozen=True):
@@ -110,6 +117,10 @@ class PlanReport(Shape, frozen=True):
     problems_total: Natural
     time_s: NotNegative
     units: Literal["inch", "mm"]
+
+    def __post_init__(self) -> None:
+        if not self.done:
+            raise ValueError("expected `done` to be true after the last chunk")
 
 
 class Constituent(Shape, frozen=True):
@@ -160,7 +171,7 @@ class AssessFeedstockReply(Shape, frozen=True):
     best: ShortText
     dry_mass_kg: Quantity
     lot: ShortText
-    products: tuple[ProductAssessment, ...]
+    products: Annotated[tuple[ProductAssessment, ...], Meta(min_length=1, max_length=16)]
     warnings: tuple[Line, ...]
 
 

@@ -47,8 +47,8 @@ class DriverGate:
         """Raises MalformedData, UnsafeCommand, SafeMode, or HostFault for a driver that failed."""
         command = self._decode(request)
         with self._lock:
-            self._envelope.admit(command, self._driver.interlocks(), self._clock.now_ms(), skill)
             try:
+                self._envelope.admit(command, self._driver.interlocks(), self._clock.now_ms(), skill)
                 return cbor.encode_struct(self._driver.execute(command))
             except SnapcountError:
                 raise

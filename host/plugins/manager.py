@@ -6,8 +6,9 @@ from typing import Any
 import pluggy
 
 from host.core.clock import Clock
-from host.core.errors import HostFault, SnapcountError, UsageError
+from host.core.errors import HostFault, UsageError
 from host.core.safety import SafetyEnvelope
+from host.core.text import safe
 from host.plugins import hookspecs
 from host.plugins.adapter import SkillSlot, SkillVersion
 from host.plugins.driver import Driver, DriverGate
@@ -37,29 +38,25 @@ class PluginManager:
         for name in names:
             try:
                 found = self._pluggy.load_setuptools_entrypoints(hookspecs.ENTRY_POINT_GROUP, name=name)
+                self._pluggy.check_pending()
             except Exception as error:
-                raise HostFault(f"plugin {name}: could not be loaded: {error}") from error
+                raise HostFault(f"plugin {name}: could not be loaded: {safe(str(error) or repr(error))}") from error
             if not found and not self._pluggy.has_plugin(name):
                 raise UsageError(f"plugin {name}: no installed package offers it (entry point group {hookspecs.ENTRY_POINT_GROUP})")
-        self._pluggy.check_pending()
 
     def register(self, plugin: object, name: str) -> None:
         """Adds a native plugin that is at hand."""
         self._pluggy.register(plugin, name)
 
     def drivers(self) -> dict[str, Driver]:
-        """The drivers that the native plugins offer, by capability. Raises HostFault for two of one capability."""
+        """The drivers that the native plugins offer, by capability. Raises HostFault that names the plugin, or both of one capability."""
         offered: dict[str, Driver] = {}
-        try:
-            answers = self.hook.offer_drivers()
-        except SnapcountError:
-            raise
-        except Exception as error:
-            raise HostFault(f"a driver plugin failed to start: {error}") from error
-        for driver in (driver for answer in answers for driver in answer):
+        plugins: dict[str, str] = {}
+        for plugin, driver in ((impl.plugin_name, driver) for impl in self.hook.offer_drivers.get_hookimpls() for driver in _offered(impl)):
             if driver.capability in offered:
-                raise HostFault(f"two drivers offer the capability {driver.capability}: name only one of their plugins in node.toml")
-            offered[driver.capability] = driver
+                both = f"{plugins[driver.capability]} and {plugin}"
+                raise HostFault(f"two drivers offer the capability {driver.capability}, of the plugins {both}: name only one in node.toml")
+            offered[driver.capability], plugins[driver.capability] = driver, plugin
         return offered
 
     def activate(self, version: SkillVersion) -> SkillVersion | None:
@@ -79,6 +76,14 @@ class PluginManager:
             slot = self._slots.pop(name, None)
             if slot is not None:
                 self._pluggy.unregister(slot)
+
+
+def _offered(impl: pluggy.HookImpl) -> list[Driver]:
+    # Called one by one, so that an error can name its plugin.
+    try:
+        return list(impl.function() or ())
+    except Exception as error:
+        raise HostFault(f"plugin {impl.plugin_name}: its drivers failed to start: {safe(str(error) or repr(error))}") from error
 
 
 def gates(drivers: dict[str, Driver], envelope: SafetyEnvelope, clock: Clock) -> dict[str, DriverGate]:

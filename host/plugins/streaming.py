@@ -1,6 +1,10 @@
 """The streaming hook `plan_job`: one hook call and one fresh instance, made of one wasm call for each chunk."""
 
 from collections.abc import Iterable, Iterator
+from os import SEEK_END
+from typing import BinaryIO
+
+import msgspec
 
 from host.core import cbor
 from host.core.errors import MalformedData, ReplyInvalid, TooLarge
@@ -24,9 +28,19 @@ def plan(instance: SkillInstance, program: Iterable[bytes], settings: PlanSettin
             if last:
                 return cbor.decode_struct(reply, PlanReport, f"{skill}: plan_job report", bytes_max=DEFAULT.reply_bytes_max)
             cbor.decode_struct(reply, PlanProgress, f"{skill}: plan_job progress")
-        except MalformedData as error:
+        except (MalformedData, TooLarge) as error:
             raise ReplyInvalid(str(error)) from error
     raise AssertionError("the last chunk returns")
+
+
+def with_tail(settings: PlanSettings, program: BinaryIO) -> PlanSettings:
+    """The settings with the end of a seekable program, in which a planner finds limits that stand after the moves. The position is kept."""
+    position = program.tell()
+    program.seek(0, SEEK_END)
+    program.seek(max(0, program.tell() - DEFAULT.program_tail_bytes))
+    tail = program.read(DEFAULT.program_tail_bytes)
+    program.seek(position)
+    return msgspec.structs.replace(settings, tail=tail)
 
 
 def _chunks(program: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

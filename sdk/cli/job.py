@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
 
@@ -13,6 +13,7 @@ app = typer.Typer(help="Plan and run G-code programs.", no_args_is_help=True)
 PIECE_BYTES = 256 << 10
 KEYS = ("dialect", "units", "bbox_mm", "moves", "path_mm", "extruded_mm", "time_s", "complete", "problems")
 PROBLEMS_SHOWN = 20
+STOPPED = ("motion_refused", "safe_mode", "motion_stopped")
 
 File = typer.Argument(help="A G-code program.")
 Accel = typer.Option(None, "--accel", min=1e-3, help="Acceleration in mm/s², until the program states its own.")
@@ -37,13 +38,17 @@ def plan(
     import msgspec
 
     from host.plugins.contract import PlanSettings
+    from host.plugins.streaming import with_tail
     from sdk.local import LocalSkill, read_bundle
     from skills import module_path
 
     path = skill or module_path("toolpath-planner")
     settings = msgspec.convert(_settings(accel, feed_max, junction_deviation), PlanSettings)
-    loaded = LocalSkill(read_bundle(path), path.name)
-    report = msgspec.to_builtins(loaded.version.plan(_pieces(file), settings, False))
+    with _opened(file) as program:
+        if program.seekable():
+            settings = with_tail(settings, program)
+        loaded = LocalSkill(read_bundle(path), path.name)
+        report = msgspec.to_builtins(loaded.version.plan(_pieces(program), settings, False))
     _show(report, as_json)
 
 
@@ -59,9 +64,10 @@ def run(
     """Run a program on a node's machine. It is read whole first; nothing moves unless all of it was understood."""
     from host.console.client import NodeControl
 
-    report = NodeControl(state).job(_pieces(file), _settings(accel, feed_max, junction_deviation), run=True)
+    with _opened(file) as program:
+        report = NodeControl(state).job(_pieces(program), _settings(accel, feed_max, junction_deviation), run=True)
     _show(report, as_json, "driven")
-    if not report["complete"]:
+    if any(problem["code"] in STOPPED for problem in report["problems"]):
         raise typer.Exit(30)
 
 
@@ -70,21 +76,17 @@ def _settings(accel: float | None, feed_max: float | None, junction_deviation: f
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _pieces(file: Path) -> Iterator[bytes]:
-    """The program's bytes. Opens at once, so that a missing file is an error before anything else happens."""
+def _opened(file: Path) -> BinaryIO:
     from host.core.errors import UsageError
 
     try:
-        opened = file.open("rb")
-        opened.peek(1)
+        return file.open("rb")
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from error
 
-    def pieces() -> Iterator[bytes]:
-        with opened:
-            yield from iter(lambda: opened.read(PIECE_BYTES), b"")
 
-    return pieces()
+def _pieces(program: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: program.read(PIECE_BYTES), b"")
 
 
 def _show(report: dict[str, Any], as_json: bool, *more: str) -> None:

@@ -238,13 +238,7 @@ def _unsafe_motion(story: Story) -> bool:
     refused = [problem for problem in report["problems"] if problem["code"] == "motion_refused"]
     moved = status["machines"]["motion"]["moves"] - before
     inside = status["machines"]["motion"]["position_mm"][0] <= status["limits"]["travel_mm"]["x"][1]
-    held = (
-        bool(refused)
-        and not report["complete"]
-        and inside
-        and moved <= 1
-        and any("outside the travel" in row["reason"] for row in status["audit"])
-    )
+    held = bool(refused) and inside and moved <= 1 and any("outside the travel" in row["reason"] for row in status["audit"])
     _verdict(story, "a move out of the machine", held, refused[0]["message"] if refused else "it was not refused")
     return held
 

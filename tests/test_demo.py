@@ -1,0 +1,41 @@
+"""The demo as `make demo` runs it, only smaller: real processes, real sockets."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdk.demo import story
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_the_demo_does_its_job_and_every_defence_holds(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "sdk.cli.main", "demo", "--nodes", "3", "--json"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = json.loads(ended.stdout.strip().splitlines()[-1])
+    assert story.succeeded(result)
+    assert result["calls_lost_in_upgrade"] == 0
+    assert result["nodes_active"] == result["jobs_done"] == 3
+    assert result["calls"] > 0
+    assert result["hook_us_p50"] > 0
+    assert all(result[name] is True for name in story.DEFENCES)
+
+
+def test_a_result_in_which_one_thing_did_not_hold_is_no_success():
+    good = {"nodes": 2, "nodes_active": 2, "jobs_done": 2, "calls_lost_in_upgrade": 0} | dict.fromkeys(story.DEFENCES, True)
+    assert story.succeeded(good)
+    for key, value in good.items():
+        if key != "nodes":
+            assert not story.succeeded(good | {key: False if value is True else value - 1})
