@@ -33,10 +33,27 @@ cdef union Raw:
     uint8_t room[16]
 
 
+cdef class DirectTemplate:
+    cdef void *engine
+    cdef void *pre
+    cdef object keep
+    cdef object host
+    cdef tuple hooks
+    cdef bint has_reset
+    cdef int64_t memory_bytes_max
+    cdef int64_t table_elements_max
+    cdef uint64_t fuel
+    cdef uint64_t ticks
+    cdef uint64_t reply_bytes_max
+    cdef int64_t host_calls_max
+    cdef uint64_t host_call_fuel
+    cdef int64_t log_bytes_max
+
+
 cdef class DirectInstance:
     cdef readonly uint64_t fuel_used
     cdef readonly int64_t host_calls
-    cdef object pre
+    cdef DirectTemplate template
     cdef object host
     cdef object pending
     cdef void *store
@@ -44,15 +61,12 @@ cdef class DirectInstance:
     cdef void *trap
     cdef void *error
     cdef bint busy
-    cdef bint has_reset
+    cdef int64_t logged_bytes
     cdef Instance instance
     cdef Memory memory
     cdef Func alloc
     cdef Func reset
     cdef list hooks
-    cdef uint64_t reply_bytes_max
-    cdef int64_t host_calls_max
-    cdef uint64_t host_call_fuel
 
     cdef int _find(self, const char *name, size_t length, Func *out) except -1
     cdef object _fault(self, int kind, uint64_t detail)

@@ -29,9 +29,7 @@ class DirectFault(Exception):
     trap: int
     error: int
 
-class DirectInstance:
-    fuel_used: int
-    host_calls: int
+class DirectTemplate:
     def __init__(
         self,
         engine: int,
@@ -47,7 +45,13 @@ class DirectInstance:
         reply_bytes_max: int,
         host_calls_max: int,
         host_call_fuel: int,
+        log_bytes_max: int,
     ) -> None: ...
+
+class DirectInstance:
+    fuel_used: int
+    host_calls: int
+    def __init__(self, template: DirectTemplate) -> None: ...
     def call(self, hook: int, request: bytes, fuel: int, ticks: int) -> tuple[bytes, bool]: ...
     def close(self) -> None: ...
     def memory_bytes(self) -> int: ...

@@ -140,32 +140,54 @@ cdef class HookFunc:
     pass
 
 
-cdef class DirectInstance:
-    """One instance of a skill in its own store.
+cdef enum:
+    INSTANCES_MAX = 1
+    TABLES_MAX = 4
+    MEMORIES_MAX = 1
+
+
+cdef class DirectTemplate:
+    """What all instances of a linked module have in common, checked and converted once.
 
     `engine` and `pre` are addresses; `keep` is held so that they stay valid. `host` serves the imports (see host/sandbox/imports.py).
-    `hooks` are the names of the exported functions, by index. Not for use from two threads at once: `BUSY` says so.
+    `hooks` are the names of the exported functions, by index. `fuel` and `ticks` bound the instantiation.
     """
 
     def __init__(self, size_t engine, size_t pre, object keep, object host, tuple hooks, bint has_reset,
                  int64_t memory_bytes_max, int64_t table_elements_max, uint64_t fuel, uint64_t ticks,
-                 uint64_t reply_bytes_max, int64_t host_calls_max, uint64_t host_call_fuel):
-        cdef Extern item
-        self.pre = keep
+                 uint64_t reply_bytes_max, int64_t host_calls_max, uint64_t host_call_fuel, int64_t log_bytes_max):
+        self.engine = <void *>engine
+        self.pre = <void *>pre
+        self.keep = keep
         self.host = host
-        self.hooks = list(hooks)
+        self.hooks = hooks
         self.has_reset = has_reset
+        self.memory_bytes_max = memory_bytes_max
+        self.table_elements_max = table_elements_max
+        self.fuel = fuel
+        self.ticks = ticks
         self.reply_bytes_max = reply_bytes_max
         self.host_calls_max = host_calls_max
         self.host_call_fuel = host_call_fuel
-        self.store = store_new(<void *>engine, <void *>self, NULL)
+        self.log_bytes_max = log_bytes_max
+
+
+cdef class DirectInstance:
+    """One instance of a skill in its own store. Not for use from two threads at once: `BUSY` says so."""
+
+    def __init__(self, DirectTemplate template):
+        cdef Extern item
+        self.template = template
+        self.host = template.host
+        self.hooks = list(template.hooks)
+        self.store = store_new(template.engine, <void *>self, NULL)
         self.context = store_context(self.store)
-        store_limiter(self.store, memory_bytes_max, table_elements_max, 1, 4, 1)
-        set_fuel(self.context, fuel)
-        set_deadline(self.context, ticks)
+        store_limiter(self.store, template.memory_bytes_max, template.table_elements_max, INSTANCES_MAX, TABLES_MAX, MEMORIES_MAX)
+        set_fuel(self.context, template.fuel)
+        set_deadline(self.context, template.ticks)
         self.busy = True
         with nogil:
-            self.error = pre_instantiate(<void *>pre, self.context, &self.instance, &self.trap)
+            self.error = pre_instantiate(template.pre, self.context, &self.instance, &self.trap)
         self.busy = False
         if self.error != NULL or self.trap != NULL:
             raise self._fault(INSTANTIATE, 0)
@@ -173,7 +195,7 @@ cdef class DirectInstance:
             raise self._fault(MISSING, 0)
         self.memory = item.of.memory
         self._find(b"sc_alloc", 8, &self.alloc)
-        if has_reset:
+        if template.has_reset:
             self._find(b"sc_reset", 8, &self.reset)
 
     def __dealloc__(self):
@@ -226,13 +248,14 @@ cdef class DirectInstance:
         self.busy = True
         try:
             self.host_calls = 0
-            self.host.logged = 0
+            self.logged_bytes = 0
             return self._exchange(&target.func, request, fuel, ticks)
         finally:
             self.busy = False
 
     cdef tuple _exchange(self, Func *hook, bytes request, uint64_t fuel, uint64_t ticks):
         cdef Raw values[2]
+        cdef uint64_t reply_bytes_max = self.template.reply_bytes_max
         cdef bint refused
         cdef int kind = 0
         cdef uint64_t detail = 0, left = 0
@@ -265,7 +288,7 @@ cdef class DirectInstance:
                         pointer = <uint32_t>(<uint64_t>values[0].i64 >> 32)
                         length = <uint32_t>(<uint64_t>values[0].i64 & 0x7FFFFFFF)
                         size = memory_size(self.context, &self.memory)
-                        if <uint64_t>length > self.reply_bytes_max:
+                        if <uint64_t>length > reply_bytes_max:
                             kind = REPLY_SIZE
                             detail = length
                         elif <uint64_t>pointer + length > size:
@@ -281,7 +304,7 @@ cdef class DirectInstance:
             raise self._fault(kind, detail)
         refused = (<uint64_t>values[0].i64 >> 31) & 1
         reply = PyBytes_FromStringAndSize(<const char *>memory_data(self.context, &self.memory) + pointer, length)
-        if self.has_reset:
+        if self.template.has_reset:
             self._reset_arena(fuel)
         return reply, refused
 
@@ -331,6 +354,9 @@ cdef class DirectInstance:
             args[0].i64 = self.host.now_ms()
         elif which == LOG:
             text = self._read(args[1].i32, args[2].i32)
+            self.logged_bytes += len(text)
+            if self.logged_bytes > self.template.log_bytes_max:
+                self.host.over_log(self.template.log_bytes_max)
             self.host.log(args[0].i32, text)
         elif which == RANDOM:
             self._pay(<uint32_t>args[1].i32)
@@ -356,13 +382,13 @@ cdef class DirectInstance:
 
     def _enter(self):
         self.host_calls += 1
-        if self.host_calls > self.host_calls_max:
-            self.host.over_budget(OVER_CALLS, self.host_calls_max)
-        self._pay(self.host_call_fuel)
+        if self.host_calls > self.template.host_calls_max:
+            self.host.over_budget(OVER_CALLS, self.template.host_calls_max)
+        self._pay(self.template.host_call_fuel)
 
     def _pay(self, uint64_t price):
         if not self._charge(price):
-            self.host.over_budget(OVER_FUEL, self.host_calls_max)
+            self.host.over_budget(OVER_FUEL, self.template.host_calls_max)
 
     def _room(self, int32_t pointer, int32_t length):
         if self._span(<uint32_t>pointer, <uint32_t>length) == NULL:

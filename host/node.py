@@ -28,7 +28,6 @@ from host.plugins.manager import PluginManager, gates
 from host.sandbox.cache import CompiledCache
 from host.sandbox.engine import default_engine
 from host.sandbox.imports import HostServices
-from host.sandbox.skill import MakeServices
 from host.supply.client import RegistryClient
 from host.supply.installer import Installer, NodeFacts, Reach, Workshop
 from host.supply.journal import Journal
@@ -171,19 +170,13 @@ class Node:
     async def _off_loop(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._calls, call)
 
-    def _services_for(self, manifest: Manifest) -> MakeServices:
+    def _services_for(self, manifest: Manifest) -> HostServices:
         label = f"{manifest.name} {manifest.version}"
         granted = grant(label, manifest.capabilities, self._allowed)
-        state = self.journal.state(manifest.name)
-        log_bytes = manifest.limits.log_bytes
-
-        def make() -> HostServices:
-            return HostServices(
-                label, granted, self.clock, self._random, log=lambda level, line: self.log(level, f"[{label}] {line}"),
-                state=state, ask=lambda capability, request: self._gates[capability].ask(label, request), log_bytes=log_bytes,
-            )  # fmt: skip
-
-        return make
+        return HostServices(
+            label, granted, self.clock, self._random, log=lambda level, line: self.log(level, f"[{label}] {line}"),
+            state=self.journal.state(manifest.name), ask=lambda capability, request: self._gates[capability].ask(label, request),
+        )  # fmt: skip
 
     def _check_certificate(self) -> None:
         # A node that was cut off for weeks keeps working with an expired certificate; who needs a valid one will say so.

@@ -1,11 +1,13 @@
 """The operator's side of a push: uploads a bundle, announces it, and follows what the nodes report. Blocking, for a command line."""
 
+import http.client
 import json
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 from host.core.errors import NetworkError, TooLarge, UntrustedInput, UsageError
 from host.core.text import safe
@@ -22,6 +24,8 @@ class RegistryHttp:
     def __init__(self, url: str) -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"expected the registry's address as http://HOST:PORT, found {safe(url)!r}")
+        if safe(url) != url:
+            raise UsageError(f"registry {safe(url)}: an address is one line without control characters")
         self._url = url.rstrip("/")
 
     def upload(self, data: bytes) -> dict[str, Any]:
@@ -32,6 +36,10 @@ class RegistryHttp:
         """Tells every node; `nodes` is how many are connected."""
         return self._ask("POST", "/v1/announcements", json.dumps({"digest": digest}).encode())
 
+    def withdraw(self, name: str) -> None:
+        """Announces a skill no more. Raises UntrustedInput when it is not announced."""
+        self._ask("DELETE", f"/v1/announcements/{quote(name, safe='')}")
+
     def fleet(self) -> dict[str, Any]:
         """The nodes and what they last reported."""
         return self._ask("GET", "/v1/fleet")
@@ -41,7 +49,10 @@ class RegistryHttp:
         until = time.monotonic() + seconds
         last: dict[str, dict[str, Any]] | None = None
         while True:
-            states = _states(self.fleet(), digest)
+            try:
+                states = _states(self.fleet(), digest)
+            except (LookupError, TypeError) as error:
+                raise NetworkError(f"registry {self._url}: answered with something that is not a fleet") from error
             if states != last:
                 last = states
                 yield states
@@ -50,20 +61,21 @@ class RegistryHttp:
             time.sleep(POLL_S)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
-        request = urllib.request.Request(self._url + path, data=body, method=method, headers={"Content-Type": "application/octet-stream"})
+        headers = {"Content-Type": "application/octet-stream"}
         try:
+            request = urllib.request.Request(self._url + path, data=body, method=method, headers=headers)
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
                 raw = response.read(JSON_BYTES_MAX + 1)
         except urllib.error.HTTPError as error:
             raise _refusal(error) from error
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
-            raise NetworkError(f"registry {self._url}: {safe(str(reason))}; is it running (`snapcount registry serve`)?") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address that is none
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            raise NetworkError(f"registry {self._url}: {safe(reason)}; is it running (`snapcount registry serve`)?") from error
         if len(raw) > JSON_BYTES_MAX:
             raise TooLarge(f"registry {self._url}: answered with more than {JSON_BYTES_MAX} bytes")
         try:
             answer = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise NetworkError(f"registry {self._url}: answered with something that is not JSON") from error
         if not isinstance(answer, dict):
             raise NetworkError(f"registry {self._url}: answered with something that is not a JSON object")
@@ -74,7 +86,7 @@ def _refusal(error: urllib.error.HTTPError) -> UntrustedInput | UsageError | Net
     try:
         said = json.loads(error.read(4096))
         message = safe(str(said["message"]))
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, RecursionError, http.client.HTTPException):
         return NetworkError(f"the registry answered {error.code} {safe(error.reason)}")
     return NetworkError(f"the registry: {message}") if error.code >= 500 else UntrustedInput(f"the registry refused it: {message}")
 

@@ -7,8 +7,9 @@ import msgspec
 from nacl.signing import VerifyKey
 
 from host.core import certificate
-from host.core.errors import SignatureInvalid
+from host.core.errors import SignatureInvalid, TooLarge
 from host.core.fleet import FromNode, Hello, Progress, SkillState
+from host.core.limits import DEFAULT
 
 
 @dataclass
@@ -52,9 +53,11 @@ class Fleet:
         return row
 
     def report(self, row: NodeRow, frame: FromNode, key: VerifyKey) -> None:
-        """Takes a report. Raises SignatureInvalid when it is not by the node of this connection."""
+        """Takes a report. Raises SignatureInvalid when it is not by the node of this connection, TooLarge for one skill too many."""
         if not isinstance(frame, Progress) or key != row.key or frame.node != row.hello.node:
             raise SignatureInvalid(f"{row.hello.node}: a frame that is not this node's own report")
+        if frame.name not in row.progress and len(row.progress) >= DEFAULT.announcements_max:
+            raise TooLarge(f"{row.hello.node}: reports on more than {DEFAULT.announcements_max} skills")
         row.progress[frame.name] = frame
         if frame.state == "active":
             row.skills[frame.name] = SkillState(frame.name, frame.version, frame.digest)

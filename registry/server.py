@@ -4,6 +4,7 @@
 |---|---|
 | `POST /v1/bundles` (bytes) | 201 and the announcement as JSON; the bundle is kept, nobody is told |
 | `POST /v1/announcements` `{"digest": …}` | 202 and `{"announced": …, "nodes": n}`; every connected node is told, and every node that connects later |
+| `DELETE /v1/announcements/NAME` | `{"withdrawn": …}`; no node is told of that skill any more, and those that run it go on |
 | `GET /v1/blobs/DIGEST` | the bytes, with ranges |
 | `GET /v1/fleet` | the nodes and what they last reported |
 | `GET /v1/nodes` (WebSocket) | a node's link: see host/core/fleet.py |
@@ -15,10 +16,11 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from nacl.signing import VerifyKey
 
 from host.core import cbor, fleet
@@ -26,17 +28,37 @@ from host.core.clock import Clock
 from host.core.errors import HostFault, SnapcountError, StorageFull, TooLarge, UsageError
 from host.core.fleet import Announcement, Challenge, Hello
 from host.core.limits import DEFAULT
+from host.core.text import safe
 from registry.fleet import Fleet
 from registry.store import BundleStore
 
 HELLO_S_MAX = 10.0
 HEARTBEAT_S = 20.0
 SEND_S_MAX = 10.0
+GOODBYE_S_MAX = 2.0  # how long a registry that stops waits for its nodes to close
+REASON_BYTES_MAX = 120  # RFC 6455, section 5.5: a control frame has at most 125, two of them the code
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Announce(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: fleet.Digest
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A node's socket, and the transport under it."""
+
+    socket: web.WebSocketResponse
+    transport: asyncio.WriteTransport | None
+
+    async def tell(self, announcement: Announcement) -> None:
+        """Cuts off a node that does not read; it is told again when it comes back."""
+        try:
+            async with asyncio.timeout(SEND_S_MAX):
+                await self.socket.send_bytes(cbor.encode_struct(announcement))
+        except (TimeoutError, ConnectionError):
+            if self.transport is not None:
+                self.transport.abort()  # a close frame would wait behind what the node does not read
 
 
 class RegistryServer:
@@ -45,11 +67,12 @@ class RegistryServer:
     def __init__(self, directory: Path, clock: Clock, log: Callable[[str, str], None], authorities: tuple[VerifyKey, ...] = ()) -> None:
         self._store = BundleStore(directory)
         self._fleet = Fleet(authorities)
-        self._sockets: dict[str, web.WebSocketResponse] = {}
+        self._links: dict[str, _Link] = {}
+        self._open: set[web.WebSocketResponse] = set()  # those that have not said hello are among them
         self._clock, self._log = clock, log
         self.app = web.Application(middlewares=[_errors], client_max_size=DEFAULT.bundle_bytes_max)
         self.app.add_routes([
-            web.post("/v1/bundles", self._upload), web.post("/v1/announcements", self._announce), web.get("/v1/blobs/{digest}", self._blob),
+            web.post("/v1/bundles", self._upload), web.post("/v1/announcements", self._announce), web.delete("/v1/announcements/{name}", self._withdraw), web.get("/v1/blobs/{digest}", self._blob),
             web.get("/v1/fleet", self._status), web.get("/v1/nodes", self._node),
         ])  # fmt: skip
         self.app.on_shutdown.append(self._hang_up)
@@ -65,17 +88,23 @@ class RegistryServer:
     async def _announce(self, request: web.Request) -> web.Response:
         try:
             wanted = msgspec.json.decode(await request.read(), type=_Announce)
-        except msgspec.DecodeError as error:
-            raise UsageError(f'expected {{"digest": "sha256:…"}}: {error}') from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f'expected {{"digest": "sha256:…"}}: {safe(str(error))}') from error
         announcement = await asyncio.to_thread(self._store.announce, wanted.digest)
-        sockets = [
-            self._sockets[name]
+        links = [
+            self._links[name]
             for name, row in self._fleet.rows.items()
-            if name in self._sockets and self._fleet.wants(row, announcement.name, announcement.digest)
+            if name in self._links and self._fleet.wants(row, announcement.name, announcement.digest)
         ]
-        await asyncio.gather(*(self._tell(socket, announcement) for socket in sockets))
-        self._log("info", f"announced {announcement.name} {announcement.version} to {len(sockets)} nodes")
-        return web.json_response({"announced": msgspec.to_builtins(announcement), "nodes": len(self._sockets)}, status=202)
+        await asyncio.gather(*(link.tell(announcement) for link in links))
+        self._log("info", f"announced {announcement.name} {announcement.version} to {len(links)} nodes")
+        return web.json_response({"announced": msgspec.to_builtins(announcement), "nodes": len(self._links)}, status=202)
+
+    async def _withdraw(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        await asyncio.to_thread(self._store.withdraw, name)
+        self._log("info", f"withdrew {name}")
+        return web.json_response({"withdrawn": name})
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
         digest = request.match_info["digest"]
@@ -93,52 +122,62 @@ class RegistryServer:
         })  # fmt: skip
 
     async def _node(self, request: web.Request) -> web.WebSocketResponse:
-        if len(self._sockets) >= DEFAULT.nodes_connected_max:
+        if len(self._open) >= DEFAULT.nodes_connected_max:
             raise HostFault(f"{DEFAULT.nodes_connected_max} nodes are connected; this registry takes no more")
         socket = web.WebSocketResponse(max_msg_size=DEFAULT.frame_bytes_max, heartbeat=HEARTBEAT_S)
         await socket.prepare(request)
+        self._open.add(socket)
         try:
-            await self._serve(socket)
+            await self._serve(_Link(socket, request.transport))
         except SnapcountError as error:
             self._log("warning", f"a node was sent away: {error}")
-            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=str(error).encode()[:120])
+            await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=_reason(str(error)))
         except (TimeoutError, ConnectionError):
             await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"no hello in time")
+        finally:
+            self._open.discard(socket)
         return socket
 
-    async def _serve(self, socket: web.WebSocketResponse) -> None:
+    async def _serve(self, link: _Link) -> None:
+        socket = link.socket
         nonce = secrets.token_bytes(fleet.NONCE_BYTES)
         await socket.send_bytes(cbor.encode_struct(Challenge(nonce=nonce)))
-        frame, key = fleet.open_sealed(await socket.receive_bytes(timeout=HELLO_S_MAX))
+        first = await socket.receive(timeout=HELLO_S_MAX)
+        if first.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
+            return
+        frame, key = fleet.open_sealed(_binary(first))
         if not isinstance(frame, Hello):
             raise UsageError("expected a hello as the first frame")
         row = self._fleet.hello(frame, key, nonce, self._clock.now_ms() // 1000)
-        self._sockets[frame.node] = socket
+        self._links[frame.node] = link
         self._log("info", f"{frame.node} connected")
         try:
             for announcement in self._store.announced.values():
                 if self._fleet.wants(row, announcement.name, announcement.digest):
-                    await self._tell(socket, announcement)
+                    await link.tell(announcement)
             async for message in socket:
-                if message.type is not WSMsgType.BINARY:
-                    raise UsageError("expected binary frames only")
-                self._fleet.report(row, *fleet.open_sealed(message.data))
+                self._fleet.report(row, *fleet.open_sealed(_binary(message)))
         finally:
-            if self._sockets.get(frame.node) is socket:
-                del self._sockets[frame.node]
+            if self._links.get(frame.node) is link:
+                del self._links[frame.node]
                 row.connected = False
                 self._log("info", f"{frame.node} disconnected")
 
-    async def _tell(self, socket: web.WebSocketResponse, announcement: Announcement) -> None:
-        # A node that does not read is cut off; it is told again when it comes back.
-        try:
-            async with asyncio.timeout(SEND_S_MAX):
-                await socket.send_bytes(cbor.encode_struct(announcement))
-        except (TimeoutError, ConnectionError):
-            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER)
-
     async def _hang_up(self, app: web.Application) -> None:
-        await asyncio.gather(*(socket.close(code=WSCloseCode.GOING_AWAY) for socket in list(self._sockets.values())))
+        closing = [asyncio.ensure_future(socket.close(code=WSCloseCode.GOING_AWAY)) for socket in self._open]
+        if closing:
+            await asyncio.wait(closing, timeout=GOODBYE_S_MAX)
+
+
+def _binary(message: WSMessage) -> bytes:
+    if message.type is not WSMsgType.BINARY:
+        raise UsageError(f"expected binary frames of at most {DEFAULT.frame_bytes_max} bytes only")
+    return bytes(message.data)
+
+
+def _reason(message: str) -> bytes:
+    # Cut between two characters: a close frame with half of one is itself an error.
+    return message.encode()[:REASON_BYTES_MAX].decode(errors="ignore").encode()
 
 
 @web.middleware
@@ -151,6 +190,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _problem(error.status, "http_error", error.text or error.reason)
     except SnapcountError as error:
         return _problem(_status_of(error), error.code, str(error))
+    except ConnectionError:
+        return _problem(400, "network_error", "the request broke off")  # nobody reads it, but it ends here
 
 
 def _status_of(error: SnapcountError) -> int:
@@ -167,7 +208,7 @@ def _problem(status: int, code: str, message: str) -> web.Response:
 
 async def serve(server: RegistryServer, host: str, port: int, ready: Callable[[str], None]) -> None:
     """Serves until cancelled; `ready` gets the address once it listens (port 0 takes a free one)."""
-    runner = web.AppRunner(server.app, access_log=None)
+    runner = web.AppRunner(server.app, access_log=None, shutdown_timeout=GOODBYE_S_MAX)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

@@ -8,6 +8,7 @@ from host.core import files
 from host.core.bundle import UnverifiedBundle, digest_of
 from host.core.errors import StateDamaged, UsageError
 from host.core.fleet import Announcement
+from host.core.text import safe
 
 ANNOUNCED = "announced.json"
 
@@ -18,8 +19,11 @@ class BundleStore:
     def __init__(self, directory: Path) -> None:
         self._blobs = directory / "blobs" / "sha256"
         self._announced_path = directory / ANNOUNCED
-        self._blobs.mkdir(parents=True, exist_ok=True)
-        files.sweep(directory)
+        try:
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            files.sweep(directory)
+        except OSError as error:
+            raise files.storage_error(error, f"{directory}: cannot be used for bundles") from error
         self.announced = self._load()
 
     def add(self, data: bytes) -> Announcement:
@@ -27,7 +31,7 @@ class BundleStore:
         bundle = UnverifiedBundle.parse(data, "upload")
         digest = digest_of(data)
         path = self.path(digest)
-        if not path.exists():
+        if not path.exists() or digest_of(path.read_bytes()) != digest:  # uploading again mends a blob
             files.write_atomic(path, data)
         return Announcement(name=bundle.manifest.name, version=bundle.manifest.version, digest=digest, size=len(data))
 
@@ -36,11 +40,22 @@ class BundleStore:
         path = self.path(digest)
         if not path.exists():
             raise UsageError(f"{digest}: not in this registry; upload it first")
-        announcement = self.add(path.read_bytes())
-        announced = self.announced | {announcement.name: announcement}
+        data = path.read_bytes()
+        if digest_of(data) != digest:
+            raise StateDamaged(f"{digest}: its bytes in this registry were altered; upload it again")
+        announcement = self.add(data)
+        self._keep(self.announced | {announcement.name: announcement})
+        return announcement
+
+    def withdraw(self, name: str) -> None:
+        """Announces a skill no more. Nodes that run it go on. Raises UsageError when it is not announced."""
+        if name not in self.announced:
+            raise UsageError(f"{safe(name, 64)}: is not announced here")
+        self._keep({key: value for key, value in self.announced.items() if key != name})
+
+    def _keep(self, announced: dict[str, Announcement]) -> None:
         files.write_atomic(self._announced_path, msgspec.json.encode(announced))
         self.announced = announced
-        return announcement
 
     def path(self, digest: str) -> Path:
         """Where the blob with this digest is, or would be."""
@@ -51,5 +66,7 @@ class BundleStore:
             return msgspec.json.decode(self._announced_path.read_bytes(), type=dict[str, Announcement])
         except FileNotFoundError:
             return {}
-        except msgspec.DecodeError as error:
-            raise StateDamaged(f"{self._announced_path}: not a list of announcements ({error}); remove it and push again") from error
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StateDamaged(
+                f"{self._announced_path}: not a list of announcements ({safe(str(error))}); remove it and push again"
+            ) from error

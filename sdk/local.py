@@ -68,20 +68,20 @@ class LocalSkill:
         self._grant = grant(self.manifest.name, self.manifest.capabilities, self.manifest.capabilities)
         engine, digest = default_engine(), digest_of(data)
         module = (cache or user_cache()).module(engine, data, digest, self.manifest)
-        self.loaded = LoadedSkill(engine, module, self.manifest, self._grant, self._services, force_plain=force_plain)
+        self.loaded = LoadedSkill(engine, module, self.manifest, self._grant, self._services(), force_plain=force_plain)
         self.version = SkillVersion(self.loaded, digest)
 
     def _services(self) -> HostServices:
         return HostServices(
-            self.loaded.name, self._grant, self._clock, self._random, log=lambda level, line: self.logged.append((level, line)),
-            state=self._state, ask=self._ask(), log_bytes=self.loaded.limits.log_bytes,
+            f"{self.manifest.name} {self.manifest.version}", self._grant, self._clock, self._random, log=lambda level, line: self.logged.append((level, line)),
+            state=self._state, ask=self._ask(),
         )  # fmt: skip
 
     def _ask(self) -> Callable[[str, bytes], bytes]:
         def ask(capability: str, request: bytes) -> bytes:
             if capability != self.machine.capability:
                 raise UsageError(f"there is no driver for {capability} here; the virtual machine offers {self.machine.capability}")
-            return self._gate.ask(self.loaded.name, request)
+            return self._gate.ask(f"{self.manifest.name} {self.manifest.version}", request)
 
         return ask
 

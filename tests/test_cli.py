@@ -25,7 +25,7 @@ COMMANDS = {
     "keys": {"new", "show"},
     "node": {"init", "run", "status", "attest", "call", "rollback", "remove", "trip", "reset", "sign-safety", "certify"},
     "registry": {"serve"},
-    "fleet": {"push", "status"},
+    "fleet": {"push", "withdraw", "status"},
     "job": {"plan", "run"},
     "demo": set(),
 }

@@ -64,7 +64,7 @@ def said_by(engine: SkillEngine, module: wasmtime.Module, manifest: Manifest = M
     def services() -> HostServices:
         return HostServices(NAME, none, SystemClock(), SystemRandom(), log=lambda level, line: None)
 
-    with LoadedSkill(engine, module, manifest, none, services).instance() as instance:
+    with LoadedSkill(engine, module, manifest, none, services()).instance() as instance:
         return instance.call(manifest.hooks[0], b"")
 
 

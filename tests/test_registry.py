@@ -20,7 +20,7 @@ from aiohttp import WSMsgType, web
 from nacl.signing import SigningKey
 from yarl import URL
 
-from host.core import cbor, certificate, fleet
+from host.core import cbor, certificate, cose, fleet
 from host.core.certificate import Claims
 from host.core.clock import Clock
 from host.core.errors import HostFault, StateDamaged
@@ -52,7 +52,8 @@ class Running:
     server: RegistryServer
     session: aiohttp.ClientSession
     folder: Path
-    log: list[str] = field(default_factory=list)
+    log: list[str]
+    links: list["Link"] = field(default_factory=list)  # kept until the session closes them
 
     async def post(self, path: str, body: Any) -> tuple[int, dict[str, Any]]:
         async with self.session.post(self.url + path, data=body) as response:
@@ -78,13 +79,16 @@ class Running:
             return found
 
     async def row(self, node: str) -> dict[str, Any]:
-        return next((row for row in (await self.fleet())["nodes"] if row["node"] == node), {"connected": False, "progress": [], "skills": []})
+        return next(
+            (row for row in (await self.fleet())["nodes"] if row["node"] == node), {"connected": False, "progress": [], "skills": []}
+        )
 
     async def dial(self) -> "Link":
         link = await self.session.ws_connect(f"{self.url}/v1/nodes")
         challenge = fleet.open_plain(await link.receive_bytes(timeout=WAIT_S))
         assert isinstance(challenge, fleet.Challenge)
-        return Link(link, challenge.nonce)
+        self.links.append(Link(link, challenge.nonce))
+        return self.links[-1]
 
     async def join(self, name: str, key: SigningKey, skills: tuple[SkillState, ...] = (), cert: bytes = b"") -> "Link":
         """A node that is connected, and that the registry knows to be."""
@@ -130,7 +134,7 @@ def report(node: str, kept: dict[str, Any], state: fleet.State = "active", messa
 
 async def until(condition: Callable[[], Any]) -> None:
     async with asyncio.timeout(WAIT_S):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what is waited for is in the registry, which has no event for it
             await asyncio.sleep(0.005)
 
 
@@ -141,13 +145,17 @@ async def running(folder: Path, clock: Clock, authorities: tuple[Any, ...] = (),
     async with aiohttp.ClientSession() as session:
         if send_buffer:
             async with small_site(made, send_buffer) as url:
-                yield Running(url, made, session, folder, log)
+                r = Running(url, made, session, folder, log)
+                yield r
+                await asyncio.gather(*(link.socket.close() for link in r.links))
             return
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(serve(made, "127.0.0.1", 0, ready.set_result))
+        r = Running(await ready, made, session, folder, log)
         try:
-            yield Running(await ready, made, session, folder, log)
+            yield r
         finally:
+            await asyncio.gather(*(link.socket.close() for link in r.links))
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
@@ -377,7 +385,8 @@ def test_announcements_survive_a_restart_and_the_newest_of_a_skill_counts(folder
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"{", b"\xff\xfe\x00", b"[]", b'{"x": {}}', b'{"a\\nb": 1}', b'{"x": {"type": "announce", "name": "x"}}', b"[" * 100_000]
+    "damage",
+    [b"", b"{", b"\xff\xfe\x00", b"[]", b'{"x": {}}', b'{"a\\nb": 1}', b'{"x": {"type": "announce", "name": "x"}}', b"[" * 100_000],
 )
 def test_damaged_announcements_are_named_in_one_line_when_the_registry_starts(folder: Path, damage: bytes, one_line: OneLine) -> None:
     BundleStore(folder)
@@ -505,7 +514,8 @@ def test_frames_that_no_key_vouches_for_are_sent_away(folder: Path, clock: Clock
             "trailing bytes": sealed + b"\0",
             "a report first": fleet.seal(report("node-1", {"name": "greeter", "version": "1.0.0", "digest": digest_of(b"")}), author),
             "a name that is a path": fleet.seal(hello("../node", nonce), author),
-            "many words": fleet.seal(hello("é" * 300, nonce), author),
+            "an unknown field of wide characters": signed_map(author, {"type": "hello", "é" * 200: 1}),
+            "and cut one byte later": signed_map(author, {"type": "hello", "x" + "é" * 200: 1}),
         }
 
     async def scenario() -> None:
@@ -533,6 +543,10 @@ def test_a_name_belongs_to_the_key_that_took_it_first(folder: Path, clock: Clock
             one_line(await late.sent_away(), "node-1", "belongs to another key")
 
     asyncio.run(scenario())
+
+
+def signed_map(key: SigningKey, value: dict[str, Any]) -> bytes:
+    return cose.sign(key, cbor.encode(value), kid=bytes(key.verify_key), aad=fleet.AAD)
 
 
 def certify(authority: SigningKey, key: SigningKey, clock: Clock, subject: str = "node-1", **changed: Any) -> bytes:
@@ -564,7 +578,8 @@ def test_where_certificates_are_demanded_only_a_valid_one_for_this_name_and_key_
             for kind, (cert, why) in refused.items():
                 link = await r.dial()
                 await link.send(hello("node-1", link.nonce, cert=cert), author)
-                assert why in one_line(await link.sent_away(), "node-1"), kind
+                one_line(await link.sent_away(), "node-1")
+                assert why in one_line(r.log[-1], "warning a node was sent away", "node-1"), kind
             assert (await r.fleet())["nodes"] == []
             await r.join("node-1", author, cert=certify(owner, author, clock))
 
@@ -607,7 +622,7 @@ def test_a_node_that_leaves_without_hello_leaves_nothing(folder: Path, clock: Cl
                 if clean:
                     await link.socket.close()
                 else:
-                    link.socket._response.connection.transport.abort()  # type: ignore[union-attr]
+                    link.socket.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
                 assert (await r.fleet())["nodes"] == []
 
     asyncio.run(scenario())
@@ -651,7 +666,8 @@ def test_one_node_more_than_the_bound_is_turned_away_until_another_leaves(
 
     async def scenario() -> None:
         async with running(folder, clock) as r:
-            first, _ = await r.join("node-1", author), await r.join("node-2", author)
+            first = await r.join("node-1", author)
+            await r.join("node-2", author)
             with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
                 await r.dial()
             assert caught.value.status == 503
@@ -673,16 +689,14 @@ def test_the_newest_link_of_a_node_counts_and_the_end_of_an_older_one_does_not(
         async with running(folder, clock) as r:
             kept = await r.upload(make_skill())
             old, new = await r.join("node-1", author), await r.join("node-1", author)
-            probe = await r.join("node-2", author)
 
             async def both_known() -> bool:
                 return sum("node-1 connected" in line for line in r.log) == 2
 
             await until(both_known)
             await old.socket.close()
-            await probe.socket.ping()
             assert await r.connected("node-1")
-            assert (await r.announce(kept["digest"]))[1]["nodes"] == 2
+            assert (await r.announce(kept["digest"]))[1]["nodes"] == 1
             assert (await new.told()).digest == kept["digest"]
 
     asyncio.run(scenario())
@@ -750,6 +764,7 @@ def test_a_reader_that_stops_is_cut_off_and_the_push_goes_on(
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_an_announcement_does_not_wait_for_a_reader_that_stopped(
     folder: Path, clock: Clock, author: SigningKey, make_skill: MakeSkill, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from host.core import cbor
 from host.core.errors import MalformedData, ReplyInvalid, UsageError
@@ -37,16 +36,18 @@ RECENT_CALLS = 512
 class SkillVersion:
     """One version of one skill. A fresh skill gets an instance for each hook call, a persistent one keeps its own until a call fails.
 
-    `calls` and `faults` count hook calls, and those that raised.
+    `calls` counts the hook calls that have ended, `faults` those of them that raised.
     """
 
     def __init__(self, skill: LoadedSkill, digest: str) -> None:
         self.skill, self.digest = skill, digest
         self.calls = 0
         self.faults = 0
+        self._fresh = skill.manifest.instance == "fresh"
         self._recent_ns: deque[int] = deque(maxlen=RECENT_CALLS)
         self._counting = threading.Lock()
         self._kept: SkillInstance | None = None
+        self._closed = False
         self._kept_lock = threading.RLock()  # a driver that calls the skill it serves finds it busy, it does not wait for itself
 
     @property
@@ -66,45 +67,59 @@ class SkillVersion:
 
     def call(self, hook: str, request: Shape) -> Shape:
         """One wasm call with typed values. Raises GuestError of some kind; ReplyInvalid for a reply of another shape."""
-        _, reply_shape = SHAPES[hook]
         started = time.perf_counter_ns()
-        with self._instance() as instance:
-            reply = instance.call(hook, cbor.encode_struct(request))
-            self._recent_ns.append(time.perf_counter_ns() - started)
-            try:
-                return cbor.decode_struct(reply, reply_shape, f"{self.skill.name}: reply of {hook}", bytes_max=DEFAULT.reply_bytes_max)
-            except MalformedData as error:
-                raise ReplyInvalid(str(error)) from error
+        try:
+            reply = self._exchange(hook, cbor.encode_struct(request))
+            decoded = cbor.decode_struct(reply, SHAPES[hook][1], self.skill.name, bytes_max=DEFAULT.reply_bytes_max)
+        except MalformedData as error:
+            self._count(faulted=True)
+            raise ReplyInvalid(f"reply of {hook}: {error}") from error
+        except BaseException:
+            self._count(faulted=True)
+            raise
+        self._count(faulted=False)
+        self._recent_ns.append(time.perf_counter_ns() - started)
+        return decoded
 
     def plan(self, program: Iterable[bytes], settings: PlanSettings, run: bool) -> PlanReport:
-        """The streaming hook: one instance for the whole program."""
-        with self._instance() as instance:
-            return plan(instance, program, settings, run, self.skill.name)
+        """The streaming hook: one fresh instance for the whole program."""
+        try:
+            with self.skill.instance() as instance:
+                report = plan(instance, program, settings, run, self.skill.name)
+        except BaseException:
+            self._count(faulted=True)
+            raise
+        self._count(faulted=False)
+        return report
 
     def call_us_p50(self) -> float | None:
         """The median of the last calls in µs, streaming hooks left out; None before the first."""
         return statistics.median(self._recent_ns) / 1000 if self._recent_ns else None
 
     def close(self) -> None:
-        """Frees the kept instance, after the call that may be in it."""
+        """Frees the kept instance, after the call that may be in it. A call that comes late still gets an instance, for itself alone."""
         with self._kept_lock:
             self._drop()
+            self._closed = True
 
-    @contextmanager
-    def _instance(self) -> Iterator[SkillInstance]:
+    def _exchange(self, hook: str, request: bytes) -> bytes:
+        if self._fresh:
+            instance = self.skill.instance()
+            try:
+                return instance.call(hook, request)
+            finally:
+                instance.close()
+        with self._kept_lock:
+            try:
+                return self._persistent().call(hook, request)
+            finally:
+                if self._closed:
+                    self._drop()
+
+    def _count(self, *, faulted: bool) -> None:
         with self._counting:
             self.calls += 1
-        try:
-            if self.skill.manifest.instance == "fresh":
-                with self.skill.instance() as instance:
-                    yield instance
-            else:
-                with self._kept_lock:
-                    yield self._persistent()
-        except BaseException:
-            with self._counting:
-                self.faults += 1
-            raise
+            self.faults += faulted
 
     def _persistent(self) -> SkillInstance:
         if self._kept is None or self._kept.faulted:

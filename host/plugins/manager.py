@@ -52,11 +52,12 @@ class PluginManager:
         """The drivers that the native plugins offer, by capability. Raises HostFault that names the plugin, or both of one capability."""
         offered: dict[str, Driver] = {}
         plugins: dict[str, str] = {}
-        for plugin, driver in ((impl.plugin_name, driver) for impl in self.hook.offer_drivers.get_hookimpls() for driver in _offered(impl)):
-            if driver.capability in offered:
-                both = f"{plugins[driver.capability]} and {plugin}"
-                raise HostFault(f"two drivers offer the capability {driver.capability}, of the plugins {both}: name only one in node.toml")
-            offered[driver.capability], plugins[driver.capability] = driver, plugin
+        for impl in self.hook.offer_drivers.get_hookimpls():
+            for capability, driver in _offered(impl):
+                if capability in offered:
+                    both = f"{plugins[capability]} and {impl.plugin_name}"
+                    raise HostFault(f"two drivers offer the capability {capability}, of the plugins {both}: name only one in node.toml")
+                offered[capability], plugins[capability] = driver, impl.plugin_name
         return offered
 
     def activate(self, version: SkillVersion) -> SkillVersion | None:
@@ -78,10 +79,11 @@ class PluginManager:
                 self._pluggy.unregister(slot)
 
 
-def _offered(impl: pluggy.HookImpl) -> list[Driver]:
+def _offered(impl: pluggy.HookImpl) -> list[tuple[str, Driver]]:
     # Called one by one, so that an error can name its plugin.
     try:
-        return list(impl.function() or ())
+        answer: Any = impl.function()
+        return [(driver.capability, driver) for driver in answer or ()]
     except Exception as error:
         raise HostFault(f"plugin {impl.plugin_name}: its drivers failed to start: {safe(str(error) or repr(error))}") from error
 

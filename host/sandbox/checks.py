@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from wasmtime import FuncType, MemoryType, Module
+from wasmtime import FuncType, MemoryType, Module, ValType
 
 from host.core import wasm
 from host.core.capabilities import IMPORT_CALL, IMPORT_NEEDS
@@ -65,6 +65,11 @@ def check_types(module: Module, manifest: Manifest) -> None:
             raise MalformedModule(
                 f"{manifest.name}: import {imported.name}: expected {_words(IMPORT_TYPES[imported.name])}, found {_words(found)}"
             )
+
+
+def value_type(name: str) -> ValType:
+    """wasmtime's type for a name in `IMPORT_TYPES`."""
+    return ValType.i64() if name == "i64" else ValType.i32()
 
 
 def _expect(exports: Mapping[str, object], name: str, wanted: tuple[tuple[str, ...], tuple[str, ...]], manifest: Manifest) -> None:

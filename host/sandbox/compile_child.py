@@ -13,7 +13,7 @@ EXIT_INVALID = 3
 
 def main(source: str, target: str, memory_bytes: int, cpu_s: int) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # SIGXCPU comes first, so a SIGKILL is the kernel's for memory
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     os.environ["RUST_BACKTRACE"] = "0"
     from wasmtime import Engine, Module, WasmtimeError

@@ -43,10 +43,10 @@ def compile_module(source: Path, target: Path, what: str, limits: Limits = DEFAU
     said = safe(ended.stderr.decode("utf-8", "replace").strip().splitlines()[-1] if ended.stderr.strip() else "")
     if ended.returncode == EXIT_INVALID:
         raise MalformedModule(f"{what}: not a module that ABI 1 allows: {said}")
-    if ended.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+    if ended.returncode == -signal.SIGXCPU:
         raise MalformedModule(f"{what}: compiling it took more than {limits.compile_cpu_s_max} s of processor time and was stopped")
     if b"No space left" in ended.stderr:
         raise StorageFull(f"{what}: no space left on the disk for the compiled module")
-    if ended.returncode == -signal.SIGABRT or b"memory" in ended.stderr.lower():
+    if ended.returncode in (-signal.SIGABRT, -signal.SIGKILL) or b"memory" in ended.stderr.lower():
         raise MalformedModule(f"{what}: compiling it needs more than {limits.compile_memory_bytes_max >> 20} MiB of memory and was stopped")
     raise HostFault(f"{what}: the compiling process ended with {ended.returncode}: {said}")

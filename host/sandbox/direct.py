@@ -2,18 +2,21 @@
 
 import ctypes
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import wasmtime
-from wasmtime import FuncType, Linker, Module, ValType
+from wasmtime import FuncType, Linker, Module
 from wasmtime import _ffi as ffi
 
 from host.core.limits import Limits
 from host.core.manifest import Manifest, SkillLimits
-from host.sandbox.checks import IMPORT_TYPES, NAMESPACE
+from host.sandbox.checks import IMPORT_TYPES, NAMESPACE, value_type
 from host.sandbox.engine import SkillEngine, wasmtime_version
 from host.sandbox.faults import CallFault, Fault
 from host.sandbox.imports import HostServices
+
+if TYPE_CHECKING:
+    from cython_core.direct import DirectTemplate
 
 WRITTEN_FOR = "50.0.1"
 
@@ -47,37 +50,36 @@ def _address(thing: Any) -> int:
     return ctypes.cast(thing, ctypes.c_void_p).value or 0
 
 
-class DirectModule:
-    """A module with its granted imports resolved once, ready to be instantiated in microseconds."""
+def template(
+    engine: SkillEngine,
+    module: Module,
+    manifest: Manifest,
+    imports: frozenset[str],
+    services: HostServices,
+    limits: SkillLimits,
+    host: Limits,
+) -> "DirectTemplate":
+    """The module with its granted imports resolved once; `DirectInstance(template)` then takes microseconds, or raises DirectFault."""
+    from cython_core import direct
 
-    def __init__(self, engine: SkillEngine, module: Module, manifest: Manifest, imports: frozenset[str]) -> None:
-        from cython_core import direct
-
-        self._make = direct.DirectInstance
-        self._engine = engine
-        linker = Linker(engine.engine)
-        callback = ffi.wasmtime_func_unchecked_callback_t(direct.import_callback())
-        no_finalizer = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
-        for name in imports:
-            params, results = (list(map(_value_type, types)) for types in IMPORT_TYPES[name])
-            kind = FuncType(params, results)
-            error = ffi.wasmtime_linker_define_func_unchecked(
-                linker.ptr(), NAMESPACE.encode(), len(NAMESPACE), name.encode(), len(name), kind.ptr(),
-                callback, int(direct.Import[name.upper()]), no_finalizer,
-            )  # fmt: skip
-            assert not error, "nothing is defined twice"
-        self._pre = linker.instantiate_pre(module)
-        self._keep = (engine, linker, module, self._pre, callback)
-        self._addresses = _address(engine.engine.ptr()), _address(self._pre.ptr())
-        self._hooks = tuple(f"hook_{hook}" for hook in manifest.hooks)
-        self._has_reset = any(export.name == "sc_reset" for export in module.exports)
-
-    def instance(self, services: HostServices, limits: SkillLimits, host: Limits) -> Any:
-        """A new instance. Raises cython_core.direct.DirectFault."""
-        return self._make(
-            *self._addresses, self._keep, services, self._hooks, self._has_reset, limits.memory_bytes, host.table_elements_max,
-            limits.fuel, self._engine.ticks(limits.deadline_ms), limits.reply_bytes, limits.host_calls, host.host_call_fuel,
+    linker = Linker(engine.engine)
+    callback = ffi.wasmtime_func_unchecked_callback_t(direct.import_callback())
+    no_finalizer = ctypes.cast(0, ctypes.CFUNCTYPE(None, ctypes.c_void_p))
+    for name in imports:
+        params, results = (list(map(value_type, types)) for types in IMPORT_TYPES[name])
+        kind = FuncType(params, results)  # owns what its pointer points to
+        error = ffi.wasmtime_linker_define_func_unchecked(
+            linker.ptr(), NAMESPACE.encode(), len(NAMESPACE), name.encode(), len(name), kind.ptr(),
+            callback, int(direct.Import[name.upper()]), no_finalizer,
         )  # fmt: skip
+        assert not error, "nothing is defined twice"
+    pre = linker.instantiate_pre(module)
+    return direct.DirectTemplate(
+        _address(engine.engine.ptr()), _address(pre.ptr()), (engine, linker, module, pre, callback), services,
+        tuple(f"hook_{hook}" for hook in manifest.hooks), any(export.name == "sc_reset" for export in module.exports),
+        limits.memory_bytes, host.table_elements_max, limits.fuel, engine.ticks(limits.deadline_ms),
+        limits.reply_bytes, limits.host_calls, host.host_call_fuel, limits.log_bytes,
+    )  # fmt: skip
 
 
 def call_fault(fault: Any) -> CallFault:
@@ -85,7 +87,3 @@ def call_fault(fault: Any) -> CallFault:
     trap = wasmtime.Trap._from_ptr(ctypes.cast(fault.trap, ctypes.POINTER(ffi.wasm_trap_t))) if fault.trap else None
     error = wasmtime.WasmtimeError._from_ptr(ctypes.cast(fault.error, ctypes.POINTER(ffi.wasmtime_error_t))) if fault.error else None
     return CallFault(Fault(fault.kind), fault.detail, trap, error, fault.__cause__)
-
-
-def _value_type(name: str) -> ValType:
-    return ValType.i64() if name == "i64" else ValType.i32()

@@ -36,20 +36,17 @@ LogSink = Callable[[str, str], None]
 
 
 class HostServices:
-    """Serves one instance. The instance sets `logged` to 0 when a wasm call begins, so that the log is bounded by the call."""
+    """Serves the instances of one skill. It keeps nothing between calls: counting is the instance's business."""
 
     def __init__(
         self, skill: str, grant: Grant, clock: Clock, random: Random, *,
-        log: LogSink, state: StateStore | None = None, ask: Ask | None = None, log_bytes: int = DEFAULT.log_bytes_max, limits: Limits = DEFAULT,
+        log: LogSink, state: StateStore | None = None, ask: Ask | None = None, limits: Limits = DEFAULT,
     ) -> None:  # fmt: skip
         self._skill, self._grant, self._clock, self._random = skill, grant, clock, random
         self._sink, self._state, self._ask = log, state, ask
-        self._limits, self._log_bytes_max, self.logged = limits, log_bytes, 0
+        self._limits = limits
 
     def log(self, level: int, line: bytes) -> None:
-        self.logged += len(line)
-        if self.logged > self._log_bytes_max:
-            raise HostCallsExceeded(f"{self._skill}: logged more than {self._log_bytes_max} bytes in one call")
         name = LEVELS[level] if 0 <= level < len(LEVELS) else LEVELS[-1]
         self._sink(name, safe(line, self._limits.log_line_bytes_max))
 
@@ -91,6 +88,9 @@ class HostServices:
         if which == OVER_CALLS:
             raise HostCallsExceeded(f"{self._skill}: more than {host_calls_max} host calls in one call")
         raise FuelExhausted(f"{self._skill}: used up its fuel in a host call")
+
+    def over_log(self, log_bytes_max: int) -> NoReturn:
+        raise HostCallsExceeded(f"{self._skill}: logged more than {log_bytes_max} bytes in one call")
 
     def bad_span(self, pointer: int, length: int) -> NoReturn:
         raise ReplyInvalid(f"{self._skill}: gave the host {length} bytes at {pointer}, which are not in its memory")

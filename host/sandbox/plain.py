@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import wasmtime
-from wasmtime import FuncType, Linker, Module, Store, ValType
+from wasmtime import FuncType, Linker, Module, Store
 
 from host.core.limits import Limits
 from host.core.manifest import Manifest, SkillLimits
-from host.sandbox.checks import IMPORT_TYPES, NAMESPACE
+from host.sandbox.checks import IMPORT_TYPES, NAMESPACE, value_type
 from host.sandbox.engine import SkillEngine
 from host.sandbox.faults import CallFault, Fault
 from host.sandbox.imports import OVER_CALLS, OVER_FUEL, HostServices
@@ -39,7 +39,7 @@ class PlainInstance:
         limits: SkillLimits,
         host: Limits,
     ) -> None:
-        self.fuel_used, self.host_calls = 0, 0
+        self.fuel_used, self.host_calls, self._logged_bytes = 0, 0, 0
         self._services, self._limits, self._host = services, limits, host
         self._hooks = manifest.hooks
         self._pending: BaseException | None = None
@@ -50,7 +50,7 @@ class PlainInstance:
         self._store.set_epoch_deadline(engine.ticks(limits.deadline_ms))
         linker = Linker(engine.engine)
         for name in imports:
-            params, results = (list(map(_value_type, types)) for types in IMPORT_TYPES[name])
+            params, results = (list(map(value_type, types)) for types in IMPORT_TYPES[name])
             linker.define_func(NAMESPACE, name, FuncType(params, results), _guarded(weakref.ref(self), name))
         self._exports: Any = self._run(Fault.INSTANTIATE, lambda: linker.instantiate(self._open(), module)).exports(self._store)
         self._memory = self._exports["memory"]
@@ -61,7 +61,7 @@ class PlainInstance:
         if not self._entered.acquire(blocking=False):
             raise CallFault(Fault.BUSY)
         try:
-            self.host_calls = self._services.logged = 0
+            self.host_calls = self._logged_bytes = 0
             store.set_fuel(fuel)
             store.set_epoch_deadline(ticks)
             return self._exchange(store, self._exports[f"hook_{self._hooks[hook]}"], request)
@@ -158,7 +158,11 @@ class PlainInstance:
         self._memory.write(self._store, answer, pointer)
 
     def _on_log(self, level: int, pointer: int, length: int) -> None:
-        self._services.log(level, self._read(pointer, length))
+        text = self._read(pointer, length)
+        self._logged_bytes += len(text)
+        if self._logged_bytes > self._limits.log_bytes:
+            self._services.over_log(self._limits.log_bytes)
+        self._services.log(level, text)
 
     def _on_now_ms(self) -> int:
         return self._services.now_ms()
@@ -203,7 +207,3 @@ def _guarded(instance: "weakref.ref[PlainInstance]", name: str) -> Callable[...,
 
 def _signed(value: int) -> int:
     return value - (1 << 32) if value & ERROR_BIT else value
-
-
-def _value_type(name: str) -> ValType:
-    return ValType.i64() if name == "i64" else ValType.i32()

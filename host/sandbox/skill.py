@@ -1,6 +1,7 @@
 """A loaded skill: its module linked with what it was granted, and instances of it that raise typed errors only."""
 
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Annotated, Any, Self
 
@@ -22,11 +23,9 @@ from host.sandbox.plain import PlainInstance
 
 REQUEST_BYTES_MAX = DEFAULT.request_bytes_max
 
-MakeServices = Callable[[], HostServices]
-
 
 class LoadedSkill:
-    """A module ready to be instantiated. `path` is "direct" or "plain" (see docs/explanation in ARCHITECTURE.md, Sandbox)."""
+    """A module ready to be instantiated. `path` is "direct" or "plain" (see ARCHITECTURE.md, Sandbox)."""
 
     def __init__(
         self,
@@ -34,7 +33,7 @@ class LoadedSkill:
         module: wasmtime.Module,
         manifest: Manifest,
         grant: Grant,
-        services: MakeServices,
+        services: HostServices,
         *,
         limits: Limits = DEFAULT,
         force_plain: bool = False,
@@ -42,24 +41,22 @@ class LoadedSkill:
         self.manifest = manifest
         self.limits = manifest.limits.capped(limits)
         self.name = f"{manifest.name} {manifest.version}"
-        self._engine, self._module, self._host, self._services = engine, module, limits, services
-        self._imports = require_granted(module, manifest, grant)
-        self._direct = None if force_plain or direct.unavailable() else direct.DirectModule(engine, module, manifest, self._imports)
+        imports = require_granted(module, manifest, grant)
+        self.path = "plain" if force_plain or direct.unavailable() else "direct"
+        self._make: Callable[[], Any]
+        if self.path == "direct":
+            from cython_core.direct import DirectInstance
+
+            self._make = partial(DirectInstance, direct.template(engine, module, manifest, imports, services, self.limits, limits))
+        else:
+            self._make = partial(PlainInstance, engine, module, manifest, services, imports, self.limits, limits)
         self._indices = {hook: index for index, hook in enumerate(manifest.hooks)}
         self.ticks = engine.ticks(self.limits.deadline_ms)
 
-    @property
-    def path(self) -> str:
-        return "plain" if self._direct is None else "direct"
-
     def instance(self) -> "SkillInstance":
         """A new instance with its own memory. Raises Busy, MemoryExceeded, or what instantiation trapped with."""
-        services = self._services()
         try:
-            if self._direct is not None:
-                return SkillInstance(self, self._direct.instance(services, self.limits, self._host))
-            raw = PlainInstance(self._engine, self._module, self.manifest, services, self._imports, self.limits, self._host)
-            return SkillInstance(self, raw)
+            return SkillInstance(self, self._make())
         except Exception as error:
             raise self.error(error, 0) from error
 

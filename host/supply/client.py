@@ -10,7 +10,7 @@ from nacl.signing import SigningKey
 
 from host.core import fleet
 from host.core.clock import Clock
-from host.core.errors import NetworkError, SnapcountError
+from host.core.errors import HostFault, NetworkError, SnapcountError
 from host.core.fleet import Announcement, Challenge, Hello, Progress, SkillState
 from host.core.limits import DEFAULT
 from host.core.text import safe
@@ -50,16 +50,18 @@ class RegistryClient:
         self.connected = False
 
     async def run(self) -> None:
-        """Dials until cancelled, with jittered back-off."""
-        delay = RECONNECT_S_MIN
+        """Dials until cancelled, with jittered back-off that starts anew after a link that stood for a while."""
+        delay, loop = RECONNECT_S_MIN, asyncio.get_running_loop()
         async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._work(session))
             while True:
+                dialled = loop.time()
                 try:
                     await self._stay_connected(session)
-                    delay = RECONNECT_S_MIN
                 except (aiohttp.ClientError, TimeoutError, OSError, SnapcountError) as error:
                     self._log("warning", f"registry {self._url}: {safe(str(error) or type(error).__name__)}; trying again")
+                if self.connected and loop.time() - dialled > RECONNECT_S_MAX:
+                    delay = RECONNECT_S_MIN
                 self.connected = False
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, RECONNECT_S_MAX)
@@ -100,7 +102,8 @@ class RegistryClient:
                 await self._node.install(data, announcement.digest)
                 await self._report(announcement, "active")
                 self._log("info", f"{announcement.name} {announcement.version} is active")
-            except SnapcountError as error:
+            except Exception as caught:  # one that nobody foresaw costs this install, not the link
+                error = caught if isinstance(caught, SnapcountError) else HostFault(f"{announcement.digest[:19]}…: {safe(repr(caught))}")
                 self._log("error", f"{announcement.name} {announcement.version}: not installed: {error}")
                 await self._report(announcement, "failed", error.code, str(error))
 

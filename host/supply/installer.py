@@ -20,7 +20,8 @@ from host.plugins.adapter import SkillVersion, require_known_hooks
 from host.plugins.manager import PluginManager
 from host.sandbox.cache import CompiledCache
 from host.sandbox.engine import SkillEngine
-from host.sandbox.skill import LoadedSkill, MakeServices
+from host.sandbox.imports import HostServices
+from host.sandbox.skill import LoadedSkill
 from host.supply.journal import Journal
 from host.supply.store import Installed, SkillStore
 
@@ -49,7 +50,7 @@ class Workshop:
     clock: Clock
 
 
-ServicesFor = Callable[[Manifest], MakeServices]
+ServicesFor = Callable[[Manifest], HostServices]
 
 
 class Installer:

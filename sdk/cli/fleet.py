@@ -58,6 +58,15 @@ def push(
         raise typer.Exit(50)
 
 
+@app.command(epilog="Example: snapcount fleet withdraw ore-sorter")
+def withdraw(name: str = typer.Argument(help="Name of the skill."), registry: str = Registry) -> None:
+    """Announce a skill no more. Nodes that run it go on; `snapcount node remove` takes it off one."""
+    from registry.client import RegistryHttp
+
+    RegistryHttp(registry).withdraw(name)
+    say(f"{name}: no longer announced; nodes that run it go on")
+
+
 @app.command(epilog="Example: snapcount fleet status")
 def status(registry: str = Registry, as_json: bool = Json) -> None:
     """Show the nodes of a fleet and what they run."""

@@ -32,6 +32,6 @@ def bundle(name: str) -> bytes:
     text = _SHELL.format(imports=CAMERA if thief else "", self_test=_SELF_TEST_REPLY, body="(i64.const 0)" if thief else BODIES[name])
     manifest = Manifest(
         name=name, version="1.0.0", description="misbehaves on purpose", hooks=("bid", "self_test"), capabilities=("camera",) if thief else (),
-        limits=SkillLimits(fuel=200_000_000, deadline_ms=200, memory_bytes=4 << 20, reply_bytes=4096),
+        limits=SkillLimits(fuel=200_000_000, deadline_ms=5_000, memory_bytes=4 << 20, reply_bytes=4096),
     )  # fmt: skip
     return with_manifest(bytes(wat2wasm(text)), manifest, name)

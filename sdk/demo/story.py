@@ -225,7 +225,8 @@ def _stopped(story: Story, name: str, codes: tuple[str, ...], what: str) -> bool
 
 
 def _withdraw(story: Story, name: str) -> None:
-    """Takes the misbehaving skill out again, so that the next one's `bid` is the only one."""
+    """Takes the misbehaving skill out again, so that the next one's `bid` is the only one, and no restarting node is told of it."""
+    story.http.withdraw(name)
     for node in story.fleet.names:
         story.fleet.control(node).post(f"/v1/remove/{name}")
 

@@ -38,6 +38,8 @@ SC_SHAPE(sc_text, BARE, TEXT);
 /* ---- plan_job ---- */
 
 static const sc_field PLAN_SETTINGS[] = {
+    { SC_NAMED(tail), .kind = SC_KIND_BYTES, .offset = offsetof(PlanSettings, tail),
+      .has_offset = offsetof(PlanSettings, has_tail), .high = 65536 },
     SC_MAYBE(PlanSettings, chord_mm),
     SC_NESTED_MAYBE(PlanSettings, start_mm, Point),
     SC_MAYBE(PlanSettings, accel_mm_s2),

@@ -26,9 +26,10 @@ extern const sc_shape Quantity_shape, Point_shape, Position_shape, sc_text_shape
 /* ---- plan_job ---- */
 
 typedef struct {
-    bool has_accel_mm_s2, has_chord_mm, has_feed_max_mm_min, has_junction_deviation_mm, has_start_mm, has_tool_w_per_s;
+    bool has_accel_mm_s2, has_chord_mm, has_feed_max_mm_min, has_junction_deviation_mm, has_start_mm, has_tail, has_tool_w_per_s;
     double accel_mm_s2, chord_mm, feed_max_mm_min, junction_deviation_mm, tool_w_per_s;
     Point start_mm;
+    sc_bytes tail;
 } PlanSettings;
 
 typedef struct {

@@ -43,6 +43,8 @@ pub const PlanSettings = struct {
     feed_max_mm_min: ?f64 = null,
     junction_deviation_mm: ?f64 = null,
     start_mm: ?Point = null,
+    /// The end of the program, at most 64 KiB; may begin inside a line.
+    tail: ?Bytes = null,
     tool_w_per_s: ?f64 = null,
 };
 

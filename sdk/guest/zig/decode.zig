@@ -2,12 +2,14 @@
 //! compares each key with the one that must come next; nothing is searched for and nothing is buffered.
 //!
 //! Refused: an unknown, missing, repeated or misplaced key; another type than the field's; lengths that are
-//! indefinite or not in their shortest form; text that is not UTF-8; tags; null; bytes behind the value. The depth
-//! is that of the type, so input cannot nest deeper, and no array is allocated that the input could not fill.
+//! indefinite; lengths and numbers that are not in their shortest form; NaN and infinities; text that is not UTF-8;
+//! tags; null; bytes behind the value. The depth is that of the type, so input cannot nest deeper, and no array is
+//! allocated that the input could not fill.
 
 const std = @import("std");
 const arena = @import("arena.zig");
 const failure = @import("failure.zig");
+const half = @import("half.zig");
 const shape = @import("shape.zig");
 
 pub const Error = error{ OutOfMemory, SkillFailed };
@@ -29,7 +31,7 @@ fn decodeTraced(comptime T: type, bytes: []const u8) ItemError!T {
     return value;
 }
 
-/// Where decoding failed. Written from the inside out, so the path grows to the left.
+/// Where decoding failed, as `products[2].recovery.sigma`. Written from the inside out, so the path grows to the left.
 const trace = struct {
     var buffer: [200]u8 = undefined;
     var from: usize = buffer.len;
@@ -46,7 +48,7 @@ const trace = struct {
 
     /// Puts `part` before the path. A path that would not fit keeps its innermost parts.
     fn prepend(part: []const u8) void {
-        const dot: usize = if (from == buffer.len) 0 else 1;
+        const dot: usize = if (from == buffer.len or buffer[from] == '[') 0 else 1;
         if (part.len + dot > from) return;
         if (dot == 1) {
             from -= 1;
@@ -54,6 +56,11 @@ const trace = struct {
         }
         from -= part.len;
         @memcpy(buffer[from..][0..part.len], part);
+    }
+
+    fn prependIndex(index: usize) void {
+        var digits: [24]u8 = undefined;
+        prepend(std.fmt.bufPrint(&digits, "[{d}]", .{index}) catch unreachable);
     }
 };
 
@@ -139,40 +146,42 @@ fn integer(comptime T: type, input: *Input) ItemError!T {
     return std.math.cast(T, try input.head(.uint)) orelse malformed("expected a smaller number");
 }
 
+/// A finite number in its shortest form. No value of the contract is infinite or not a number.
 fn float(input: *Input) ItemError!f64 {
     const initial = (try input.take(1))[0];
-    return switch (initial) {
-        shape.cbor_f16 => halfValue(std.mem.readInt(u16, (try input.take(2))[0..2], .big)),
+    const value: f64 = switch (initial) {
+        shape.cbor_f16 => half.valueOf(std.mem.readInt(u16, (try input.take(2))[0..2], .big)),
         shape.cbor_f32 => @as(f32, @bitCast(std.mem.readInt(u32, (try input.take(4))[0..4], .big))),
         shape.cbor_f64 => @bitCast(std.mem.readInt(u64, (try input.take(8))[0..8], .big)),
-        else => malformed("expected float, got another type"),
+        else => return malformed("expected float, got another type"),
     };
-}
-
-/// By hand, so that no soft-float routine is linked.
-fn halfValue(bits: u16) f64 {
-    const sign: f64 = if (bits & 0x8000 != 0) -1 else 1;
-    const exponent = bits >> 10 & 31;
-    const mantissa: f64 = @floatFromInt(bits & 0x3ff);
-    if (exponent == 31) return if (mantissa == 0) sign * std.math.inf(f64) else std.math.nan(f64);
-    if (exponent == 0) return sign * mantissa * 0x1p-24;
-    const scale: f64 = @bitCast(@as(u64, exponent + (1023 - 15)) << 52);
-    return sign * scale * (1 + mantissa * 0x1p-10);
+    if (!std.math.isFinite(value)) return malformed("expected a finite number");
+    const single: f32 = @floatCast(value);
+    const shortest: u8 = if (single != value) shape.cbor_f64 else if (half.bitsOf(single) == null) shape.cbor_f32 else shape.cbor_f16;
+    if (initial != shortest) return malformed("expected the shortest form of a float");
+    return value;
 }
 
 fn slice(comptime T: type, input: *Input) ItemError![]const T {
     const count = try input.head(.array);
     if (count > input.rest.len / comptime shape.encodedLenMin(T)) return malformed("expected more items, got the end");
     const items = try arena.allocator.alloc(T, @intCast(count));
-    for (items) |*one| one.* = try item(T, input);
+    for (items, 0..) |*one, i| one.* = try itemAt(T, i, input);
     return items;
 }
 
 fn fixedArray(comptime T: type, comptime Item: type, input: *Input) ItemError!T {
     var items: T = undefined;
     if (try input.head(.array) != items.len) return malformed(std.fmt.comptimePrint("expected {d} items", .{items.len}));
-    for (&items) |*one| one.* = try item(Item, input);
+    for (&items, 0..) |*one, i| one.* = try itemAt(Item, i, input);
     return items;
+}
+
+fn itemAt(comptime T: type, index: usize, input: *Input) ItemError!T {
+    return item(T, input) catch |err| {
+        trace.prependIndex(index);
+        return err;
+    };
 }
 
 fn map(comptime T: type, input: *Input) ItemError!T {

@@ -3,6 +3,7 @@
 
 const std = @import("std");
 const arena = @import("arena.zig");
+const half = @import("half.zig");
 const shape = @import("shape.zig");
 
 pub const Error = error{OutOfMemory};
@@ -108,28 +109,6 @@ fn float(value: f64) Error!void {
     // An f64 whose value f32 cannot hold must be asked first: narrowing twice could round twice.
     const single: f32 = @floatCast(value);
     if (@as(f64, single) != value) return argumentBytes(out, shape.cbor_f64, u64, @bitCast(value));
-    if (halfBits(single)) |bits| return argumentBytes(out, shape.cbor_f16, u16, bits);
+    if (half.bitsOf(single)) |bits| return argumentBytes(out, shape.cbor_f16, u16, bits);
     argumentBytes(out, shape.cbor_f32, u32, @as(u32, @bitCast(single)));
-}
-
-/// The bits of the f16 that equals `value`, if there is one. By hand, so that no soft-float routine is linked.
-fn halfBits(value: f32) ?u16 {
-    const bits: u32 = @bitCast(value);
-    const sign: u16 = @intCast(bits >> 16 & 0x8000);
-    const exponent = bits >> 23 & 0xff;
-    const mantissa = bits & 0x7f_ffff;
-    if (exponent == 0 and mantissa == 0) return sign;
-    if (exponent == 0xff) return sign | 0x7c00; // infinity; NaN was handled by the caller
-    // The exponent of f32 is biased by 127, that of f16 by 15 with subnormals below 2^-14.
-    if (exponent >= 113 and exponent <= 142) {
-        if (mantissa & 0x1fff != 0) return null;
-        return sign | @as(u16, @intCast((exponent - 112) << 10 | mantissa >> 13));
-    }
-    if (exponent >= 103 and exponent < 113) {
-        const shift: u5 = @intCast(126 - exponent);
-        const whole = mantissa | 0x80_0000;
-        if (whole & ((@as(u32, 1) << shift) - 1) != 0) return null;
-        return sign | @as(u16, @intCast(whole >> shift));
-    }
-    return null;
 }

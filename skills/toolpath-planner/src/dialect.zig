@@ -6,7 +6,7 @@
 //! | rs274 | O-words, parameters, canned cycles, cutter and tool-length compensation, feed per turn, path blending |
 //! | grbl | `$` settings, G43.1, laser power on moves; and everything that shows no sign of another family |
 //!
-//! BambuStudio and the slicers built on it estimate corners in their own way, so their names are told apart.
+//! Slicers estimate in ways of their own, so some names are told apart.
 
 const std = @import("std");
 const sc = @import("snapcount");
@@ -19,13 +19,20 @@ const slicer_names = [_][]const u8{
     "CrealityPrint", "Creality_Print", "AnycubicSlicer", "ElegooSlicer",
 };
 
-/// BambuStudio and what grew out of it.
-const bambu_names = [_][]const u8{ "BambuStudio", "OrcaSlicer", "CrealityPrint", "Creality_Print", "ElegooSlicer", "AnycubicSlicerNext" };
+/// What grew out of BambuStudio.
+const orca_names = [_][]const u8{ "OrcaSlicer", "CrealityPrint", "Creality_Print", "ElegooSlicer", "AnycubicSlicerNext" };
+
+/// Slicers whose estimates follow rules of their own; `prusa_new` is PrusaSlicer since 2.6.
+pub const Slicer = enum { other, prusa_new, orca, bambu };
 
 pub const Family = struct {
     dialect: sc.contract.Dialect,
+    slicer: Slicer = .other,
+
     /// The slicer's rule for corners is BambuStudio's.
-    direction_jerk: bool = false,
+    pub fn hasDirectionJerk(self: Family) bool {
+        return self.slicer == .orca or self.slicer == .bambu;
+    }
 };
 
 /// A comment that names a slicer is decisive; code gathers points, and a program with none is Grbl's.
@@ -34,14 +41,14 @@ const name_within = 80;
 const strong = 10;
 const weak = 2;
 
-const Points = struct { marlin: u32 = 0, rs274: u32 = 0, grbl: u32 = 0, bambu: bool = false };
+const Points = struct { marlin: u32 = 0, rs274: u32 = 0, grbl: u32 = 0, slicer: Slicer = .other };
 
 pub fn detect(head: []const u8) Family {
     var points: Points = .{};
     var lines = std.mem.tokenizeAny(u8, head, "\r\n");
     while (lines.next()) |line| weigh(std.mem.trim(u8, line, " \t\x00"), &points);
     if (points.marlin > points.rs274 and points.marlin > points.grbl) {
-        return .{ .dialect = .marlin, .direction_jerk = points.bambu };
+        return .{ .dialect = .marlin, .slicer = points.slicer };
     }
     return .{ .dialect = if (points.rs274 > points.grbl) .rs274 else .grbl };
 }
@@ -76,9 +83,25 @@ fn weighComment(line: []const u8, points: *Points) void {
     for (slicer_names) |name| {
         if (std.mem.indexOf(u8, start, name) != null) points.marlin += slicer_points;
     }
-    for (bambu_names) |name| {
-        if (std.mem.indexOf(u8, start, name) != null) points.bambu = true;
+    for (orca_names) |name| {
+        if (std.mem.indexOf(u8, start, name) != null) points.slicer = .orca;
     }
+    // Both names stand in what slicers write that descend from both: the first one counts.
+    if (points.slicer != .other) return;
+    if (std.mem.indexOf(u8, start, "BambuStudio") != null) points.slicer = .bambu;
+    if (std.mem.indexOf(u8, start, prusa_name)) |at| {
+        if (isSince2_6(start[at + prusa_name.len ..])) points.slicer = .prusa_new;
+    }
+}
+
+const prusa_name = "PrusaSlicer ";
+
+/// Whether a version as `2.7.1+linux` is 2.6 or later.
+fn isSince2_6(version: []const u8) bool {
+    var parts = std.mem.tokenizeAny(u8, version, ".+- ");
+    const major = std.fmt.parseInt(u32, parts.next() orelse return false, 10) catch return false;
+    const minor = std.fmt.parseInt(u32, parts.next() orelse return false, 10) catch return false;
+    return major > 2 or (major == 2 and minor >= 6);
 }
 
 fn weighG(g: words.Code, code: *const words.Line, points: *Points) void {

@@ -1,6 +1,5 @@
 //! G codes: modes first, then what acts once, then the motion, in the order of RS-274 (section 3.8).
 
-const std = @import("std");
 const arcs = @import("arcs.zig");
 const cycles = @import("cycles.zig");
 const limits = @import("limits.zig");
@@ -11,43 +10,80 @@ const moves = @import("moves.zig");
 const number = @import("number.zig");
 const planner = @import("planner.zig");
 const problems = @import("problems.zig");
+const tools = @import("tools.zig");
 const totals = @import("totals.zig");
 const words = @import("words.zig");
 
-/// Seconds that BambuStudio's estimate gives to bed levelling: the default of its machine_prepare_compensation_time.
-const bambu_levelling_s = 260;
-
 /// What acts once, on the line where it stands.
-const Action = enum { none, dwell, table, home, home_second, store_home, store_second, shift };
+const Action = enum { none, dwell, table, home, home_second, store_home, store_second, shift, local, tool_offset, save_position, restore_position, swallow };
 
 const axis_words = words.bit('X') | words.bit('Y') | words.bit('Z');
 
 pub fn run(line: *const words.Line, number_of_line: u64) void {
     var action: Action = .none;
     var in_machine = false;
-    var moves_now = false;
-    for (line.g()) |code| switch (code) {
-        0, 10, 20, 30, 50, 51, 330, 380...389 => {
+    // A printer runs one command a line: words behind a mode or a command are not a move.
+    var moves_now = line.g_count == 0;
+    var moves_stated = false;
+    for (line.g()) |code| {
+        if (isMotion(code)) {
+            if (moves_stated) return problems.add(number_of_line, .malformed_word, "two motions on one line", "", "");
             setMotion(code);
+            moves_stated = true;
+        } else if (actionOf(code)) |named| {
+            action = named;
+        } else if (code == 530) {
+            in_machine = true;
             moves_now = true;
-        },
-        40 => action = .dwell,
-        100 => action = if (modal.dialect == .marlin) .none else .table,
-        280 => action = .home,
-        281 => action = .store_home,
-        300 => action = if (modal.dialect == .marlin) .none else .home_second,
-        301 => action = .store_second,
-        530 => in_machine = true,
-        920 => action = .shift,
-        else => setMode(code, line, number_of_line),
-    };
+        } else if (!setMode(code, line)) {
+            unsupported(code, number_of_line);
+            if (ownsWords(code) and action == .none) action = .swallow;
+        }
+    }
+    if (action == .swallow and moves_stated) action = .none;
     setFeed(line, number_of_line);
     mcodes.runBeforeMotion(line, number_of_line);
-    switch (action) {
-        .none => motion(line, in_machine, moves_now, number_of_line),
-        else => act(action, line, number_of_line),
+    if (action != .none) {
+        act(action, line, number_of_line);
+    } else if (moves_now or moves_stated or modal.dialect != .marlin) {
+        motion(line, in_machine, number_of_line);
     }
     mcodes.runAfterMotion(line, number_of_line);
+}
+
+/// G0 to G3, and what moves in ways that are not supported: splines, threads, probing, and tapping and back boring cycles.
+fn isMotion(code: words.Code) bool {
+    return switch (code) {
+        0, 10, 20, 30, 50...53, 331, 380...389 => true,
+        330, 740, 760, 840...843, 870, 880 => modal.dialect != .marlin,
+        else => false,
+    };
+}
+
+/// Whether the axis words on the line belong to an unsupported code. With compensation and feed per turn they are a move.
+fn ownsWords(code: words.Code) bool {
+    return switch (code) {
+        410, 411, 420, 421, 950 => false,
+        else => true,
+    };
+}
+
+fn actionOf(code: words.Code) ?Action {
+    const marlin = modal.dialect == .marlin;
+    return switch (code) {
+        40 => .dwell,
+        100 => .table,
+        280 => .home,
+        281 => .store_home,
+        300 => if (marlin) null else .home_second,
+        301 => .store_second,
+        431 => if (marlin) null else .tool_offset,
+        520 => .local,
+        600 => if (marlin) .save_position else null,
+        610 => if (marlin) .restore_position else null,
+        920 => .shift,
+        else => null,
+    };
 }
 
 fn setMotion(code: words.Code) void {
@@ -60,7 +96,8 @@ fn setMotion(code: words.Code) void {
     };
 }
 
-fn setMode(code: words.Code, line: *const words.Line, number_of_line: u64) void {
+/// Whether the code is known.
+fn setMode(code: words.Code, line: *const words.Line) bool {
     const marlin = modal.dialect == .marlin;
     switch (code) {
         170 => modal.plane = modal.plane_xy,
@@ -70,13 +107,9 @@ fn setMode(code: words.Code, line: *const words.Line, number_of_line: u64) void 
         210 => modal.setInch(false),
         540, 550, 560, 570, 580, 590 => modal.system = (code - 540) / 10,
         591, 592, 593 => modal.system = 5 + (code - 590),
-        900 => {
-            modal.relative = false;
-            modal.relative_e = false;
-        },
-        910 => {
-            modal.relative = true;
-            modal.relative_e = true;
+        900, 910 => {
+            modal.relative = code == 910;
+            modal.relative_e = code == 910;
         },
         901 => modal.absolute_centre = true,
         911 => modal.absolute_centre = false,
@@ -85,31 +118,52 @@ fn setMode(code: words.Code, line: *const words.Line, number_of_line: u64) void 
         923 => modal.restoreShift(),
         930 => modal.feed_mode = .inverse_time,
         940 => modal.feed_mode = .per_minute,
-        290 => if (limits.direction_jerk and line.hasLetter('A') and line.hasLetter('I')) planner.dwell(bambu_levelling_s),
-        // Path blending, compensation off, tool lengths (of an unknown table, so 0), spindle modes, return levels.
-        400, 430, 431, 490, 610, 611, 640, 970 => if (marlin and code == 610) unsupported(code, number_of_line),
         980, 990 => cycles.return_to_r = code == 990,
-        800 => modal.motion = .none,
-        730, 810...819, 820, 830, 850, 860, 890 => if (!marlin) {
+        800 => modal.motion = if (marlin) modal.motion else .none,
+        490 => modal.tool_length = 0,
+        else => return if (marlin) isHarmlessOnPrinter(code, line) else isHarmlessOnRouter(code) or setCycle(code),
+    }
+    return true;
+}
+
+fn setCycle(code: words.Code) bool {
+    switch (code) {
+        730, 810, 820, 830, 850, 860, 890 => {
             modal.motion = .cycle;
             cycles.kind = code;
+            return true;
         },
-        // Levelling, parking, wiping, PINDA calibration and the like: they return to where they began.
-        110, 120, 220, 230, 270, 291...299, 300, 310...350, 390...394, 420, 600, 750...780, 1500...1509, 3920 => if (!marlin) unsupported(code, number_of_line),
-        else => unsupported(code, number_of_line),
+        else => return false,
     }
 }
 
+/// Compensation, rotation and scaling off, tool lengths (of an unknown table, so 0), path blending, spindle modes.
+fn isHarmlessOnRouter(code: words.Code) bool {
+    return switch (code) {
+        80, 400, 430, 500, 501, 610, 611, 640, 690, 960, 970 => true,
+        else => false,
+    };
+}
+
+/// Firmware retraction, levelling, probing for it, calibration of the probe, and what BambuStudio's printers do before a
+/// print. Where they leave the tool is not known, so programs go on with a move to a stated point.
+fn isHarmlessOnPrinter(code: words.Code, line: *const words.Line) bool {
+    switch (code) {
+        // BambuStudio's estimate gives a time to its levelling.
+        290 => if (limits.direction_jerk and line.hasLetter('A') and line.hasLetter('I')) planner.dwell(tools.prepare_s),
+        110, 220, 230, 291...299, 310, 320...350, 390...394, 750...780, 810, 820, 1500...1509, 3920 => {},
+        else => return false,
+    }
+    return true;
+}
+
 fn unsupported(code: words.Code, line: u64) void {
-    var buffer: [8]u8 = undefined;
-    const name = if (code % 10 == 0)
-        std.fmt.bufPrint(&buffer, "G{d}", .{code / 10})
-    else
-        std.fmt.bufPrint(&buffer, "G{d}.{d}", .{ code / 10, code % 10 });
-    problems.add(line, .unsupported_code, "not supported: ", name catch unreachable, "");
+    problems.addCode(line, 'G', code);
 }
 
 fn setFeed(line: *const words.Line, number_of_line: u64) void {
+    // In inverse time each move states its own (RS-274, section 3.5.19).
+    modal.moves_per_minute = null;
     const word = line.get('F') orelse return;
     if (word <= 0) {
         // Printers ignore it; elsewhere it is an error.
@@ -126,6 +180,14 @@ fn setFeed(line: *const words.Line, number_of_line: u64) void {
 fn act(action: Action, line: *const words.Line, number_of_line: u64) void {
     switch (action) {
         .none => unreachable,
+        // What the words of an unknown code mean is not known; they are no move.
+        .swallow => {},
+        .local => setLocal(line),
+        .tool_offset => if (line.get('Z')) |word| {
+            modal.tool_length = word * modal.scale;
+        },
+        .save_position => modal.saved[slot(line)] = modal.position,
+        .restore_position => restorePosition(line, number_of_line),
         .dwell => {
             const seconds = dwellSeconds(line) orelse 0;
             planner.dwell(seconds);
@@ -157,8 +219,35 @@ fn shift(line: *const words.Line) void {
     if (line.get('E') orelse if (all) @as(?f64, 0) else null) |word| modal.filament = word * modal.scale * modal.filament_scale;
 }
 
+/// G52: the origin moves by this much within its coordinate system, until it is set again.
+fn setLocal(line: *const words.Line) void {
+    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
+        if (line.get(letter)) |word| modal.local[axis] = word * modal.scale;
+    }
+}
+
+fn slot(line: *const words.Line) usize {
+    const word = line.get('S') orelse 0;
+    return if (word >= 0 and word < modal.saved.len) @trunc(word) else 0;
+}
+
+/// G61 on printers: back to where G60 was, on the named axes or on all.
+fn restorePosition(line: *const words.Line, number_of_line: u64) void {
+    const named = line.has & axis_words;
+    var target = modal.position;
+    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
+        if (named == 0 or named & words.bit(letter) != 0) target[axis] = modal.saved[slot(line)][axis];
+    }
+    moves.straight(.rapid, &target, 0, number_of_line);
+}
+
 /// G10 L2 sets the origin of a coordinate system, L20 sets it so that the present position gets this name.
 fn setTable(line: *const words.Line, number_of_line: u64) void {
+    // Without L a printer retracts, or sets what a tool is: its offsets would shift all that follows.
+    if (modal.dialect == .marlin and !line.hasLetter('L')) {
+        if (line.valued & axis_words != 0) unsupported(100, number_of_line);
+        return;
+    }
     const kind = line.get('L') orelse 0;
     const index = line.get('P') orelse 0;
     if ((kind != 2 and kind != 20) or index < 0 or index > modal.systems.len) return unsupported(100, number_of_line);
@@ -167,7 +256,7 @@ fn setTable(line: *const words.Line, number_of_line: u64) void {
     inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
         if (line.get(letter)) |word| {
             const value = word * modal.scale;
-            system[axis] = if (kind == 2) value else modal.position[axis] - modal.shift[axis] - value;
+            system[axis] = if (kind == 2) value else modal.position[axis] - (modal.origin(axis) - modal.systems[modal.system][axis]) - value;
         }
     }
 }
@@ -210,39 +299,37 @@ fn targets(line: *const words.Line, point: *modal.Point, in_machine: bool) bool 
     return line.valued & axis_words != 0;
 }
 
-fn motion(line: *const words.Line, in_machine: bool, moves_now: bool, number_of_line: u64) void {
+fn motion(line: *const words.Line, in_machine: bool, number_of_line: u64) void {
     if (line.has & (words.bit('A') | words.bit('B') | words.bit('C') | words.bit('U') | words.bit('V') | words.bit('W')) != 0) {
-        // On printers these letters are flags of other commands.
-        if (moves_now or modal.dialect != .marlin) problems.add(number_of_line, .unsupported_axis, "only X, Y and Z are planned", "", "");
+        problems.add(number_of_line, .unsupported_axis, "only X, Y and Z are planned", "", "");
     }
     var target = modal.position;
     const named = targets(line, &target, in_machine);
-    const fed = if (modal.dialect == .marlin) filamentFed(line, moves_now) else 0;
+    const fed = if (modal.dialect == .marlin) filamentFed(line) else 0;
     const centre = line.valued & (words.bit('I') | words.bit('J') | words.bit('K') | words.bit('R')) != 0;
     switch (modal.motion) {
         .rapid => if (named or fed != 0) moves.straight(.rapid, &target, fed, number_of_line),
         .linear => if (named or fed != 0) moves.straight(.linear, &target, fed, number_of_line),
-        .clockwise, .counterclockwise => if (named or centre or (moves_now and fed != 0)) arc(line, &target, fed, number_of_line),
+        .clockwise, .counterclockwise => if (named or centre or fed != 0) arc(line, &target, fed, number_of_line),
         .cycle => if (named) cycles.run(line, &target, number_of_line),
         .none => if (named) problems.add(number_of_line, .malformed_word, "axis words, but no motion is chosen (G80)", "", ""),
-        .unsupported => if (named or moves_now) {
-            problems.add(number_of_line, .unsupported_code, "this kind of motion is not supported: splines, threads and probing", "", "");
+        .unsupported => if (named or line.g_count > 0) {
+            problems.add(number_of_line, .unsupported_code, "this kind of motion is not supported: splines, threads, tapping and probing", "", "");
             moves.leap(&target);
         },
     }
 }
 
-/// mm of filament that the E word feeds. Without a G word on the line, E belongs to another command.
-fn filamentFed(line: *const words.Line, moves_now: bool) f64 {
+/// mm of filament that the E word feeds.
+fn filamentFed(line: *const words.Line) f64 {
     const word = line.get('E') orelse return 0;
-    if (!moves_now and line.g_count > 0) return 0;
     const value = word * modal.scale * modal.filament_scale;
     if (modal.relative_e) {
         modal.filament += value;
-        return value;
+        return value * modal.flow_factor;
     }
     defer modal.filament = value;
-    return value - modal.filament;
+    return (value - modal.filament) * modal.flow_factor;
 }
 
 fn arc(line: *const words.Line, target: *const modal.Point, fed: f64, number_of_line: u64) void {

@@ -11,6 +11,7 @@ const modal = @import("modal.zig");
 const planner = @import("planner.zig");
 const problems = @import("problems.zig");
 const settings = @import("settings.zig");
+const tools = @import("tools.zig");
 const words = @import("words.zig");
 
 var code: words.Line = .{};
@@ -66,15 +67,14 @@ fn isToolName(text: []const u8) bool {
 fn runCode(text: []const u8, line: u64) void {
     code.read(text, mcodes.skipsParameters) catch |trouble| return report(trouble, line);
     if (code.checksum_wrong) problems.add(line, .bad_checksum, "the checksum does not match; the line was read anyway", "", "");
-    // A printer's tool change moves nothing that could be known here.
-    if (modal.dialect == .marlin and code.hasLetter('T') and code.g_count + code.m_count == 0) return;
+    if (modal.dialect == .marlin and code.hasLetter('T') and code.g_count + code.m_count == 0) return tools.change(code.get('T'));
     const bare = code.has & ~code.valued;
     if (bare != 0 and !mcodes.allowsBareLetters(&code)) {
         const letter: u8 = 'A' + @as(u8, @ctz(bare));
         problems.add(line, .malformed_word, "expected a number after ", &.{letter}, "");
         return;
     }
-    if (modal.dialect == .marlin and code.m_count > 0) return mcodes.runAll(&code, line);
+    if (modal.dialect == .marlin and code.m_count > 0 and code.g_count == 0) return mcodes.runAll(&code, line);
     gcodes.run(&code, line);
 }
 

@@ -1,6 +1,8 @@
 //! One program, from its first chunk to its report. The first 64 KiB wait until the dialect is known.
 
+const std = @import("std");
 const sc = @import("snapcount");
+const config = @import("config.zig");
 const cycles = @import("cycles.zig");
 const dialects = @import("dialect.zig");
 const interpreter = @import("interpreter.zig");
@@ -10,6 +12,8 @@ const machine = @import("machine.zig");
 const modal = @import("modal.zig");
 const planner = @import("planner.zig");
 const problems = @import("problems.zig");
+const slicer = @import("slicer.zig");
+const tools = @import("tools.zig");
 const totals = @import("totals.zig");
 
 const contract = sc.contract;
@@ -22,11 +26,16 @@ var head_len: usize = 0;
 var dialect: ?contract.Dialect = null;
 var settings: contract.PlanSettings = .{};
 var runs = false;
+var machine_config: config.Config = .{};
 
 pub fn begin(run: bool, with: contract.PlanSettings) void {
     head_len = 0;
     dialect = null;
     settings = with;
+    // The tail lies in memory that is freed after this call.
+    settings.tail = null;
+    machine_config = .{};
+    if (with.tail) |tail| machine_config.read(afterFirstLine(tail.data));
     runs = run;
     lines.reset();
 }
@@ -49,10 +58,19 @@ pub fn feed(chunk: []const u8, last: bool) void {
     machine.flush();
 }
 
+/// The first line of a tail may be the end of another one.
+fn afterFirstLine(text: []const u8) []const u8 {
+    const end = std.mem.indexOfAny(u8, text, "\r\n") orelse return "";
+    return text[end..];
+}
+
 fn start(as: dialects.Family) void {
     dialect = as.dialect;
+    machine_config.read(head[0..head_len]);
     const from = settings.start_mm orelse contract.Point{ 0, 0, 0 };
     limits.reset(as, settings);
+    slicer.apply(&machine_config, as);
+    tools.reset(&machine_config);
     modal.reset(as.dialect, from);
     totals.reset(from);
     planner.reset();

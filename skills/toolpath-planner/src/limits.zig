@@ -11,7 +11,7 @@ pub const z = 2;
 pub const e = 3;
 pub const Axes = [axis_count]f64;
 
-const inf = std.math.inf(f64);
+pub const inf = std.math.inf(f64);
 
 /// What a Marlin-family printer is taken for until the program states its limits: the defaults of PrusaSlicer's
 /// machine limits page (mm/s², mm/s). A filament axis is limited like any other.
@@ -19,8 +19,8 @@ const printer = struct {
     const axis_accel: Axes = .{ 9000, 9000, 500, 10000 };
     const axis_feed: Axes = .{ 500, 500, 12, 120 };
     const jerk: Axes = .{ 10, 10, 0.2, 2.5 };
-    const accel: f64 = 1500;
 };
+pub const printer_accel: f64 = 1500;
 
 /// What a Grbl or RS-274 machine is taken for: a hobby router. Its axis maxima stand in `$110`–`$122` on the controller,
 /// seldom in a program.
@@ -54,6 +54,10 @@ pub var jerk: Axes = undefined;
 pub var accel_print: f64 = undefined;
 pub var accel_travel: f64 = undefined;
 pub var accel_retract: f64 = undefined;
+/// What M204 cannot exceed: the slicer's estimate clamps it to the limits of its configuration.
+pub var accel_print_max: f64 = undefined;
+pub var accel_travel_max: f64 = undefined;
+pub var accel_retract_max: f64 = undefined;
 /// Least speeds that M205 S and T state.
 pub var feed_print_min: f64 = undefined;
 pub var feed_travel_min: f64 = undefined;
@@ -67,14 +71,20 @@ pub var feed_ceiling: f64 = undefined;
 pub var arc_tolerance: f64 = undefined;
 /// How many moves the machine plans ahead.
 pub var lookahead: usize = undefined;
+/// The limits came from a slicer's configuration.
+var configured: bool = undefined;
 /// The caller's junction deviation wins over the program's cornering.
 var cornering_fixed: bool = undefined;
 
 pub fn reset(as: families.Family, settings: sc.contract.PlanSettings) void {
     const dialect = as.dialect;
-    direction_jerk = as.direction_jerk;
+    direction_jerk = as.hasDirectionJerk();
     feed_print_min = 0;
     feed_travel_min = 0;
+    accel_print_max = inf;
+    accel_travel_max = inf;
+    accel_retract_max = inf;
+    configured = false;
     feed_ceiling = if (settings.feed_max_mm_min) |feed| feed / 60 else inf;
     if (dialect == .marlin) resetPrinter(settings.accel_mm_s2) else resetRouter(settings, dialect);
     cornering_fixed = settings.junction_deviation_mm != null;
@@ -85,7 +95,7 @@ fn resetPrinter(accel: ?f64) void {
     axis_accel = printer.axis_accel;
     axis_feed = printer.axis_feed;
     jerk = printer.jerk;
-    setAccel(accel orelse printer.accel);
+    setAccel(accel orelse printer_accel);
     // A caller who states a high acceleration means the machine has it.
     for (axis_accel[x .. y + 1]) |*limit| limit.* = @max(limit.*, accel orelse 0);
     junction_deviation = null;
@@ -105,10 +115,32 @@ fn resetRouter(settings: sc.contract.PlanSettings, dialect: sc.contract.Dialect)
     lookahead = if (dialect == .grbl) router_lookahead else rs274_lookahead;
 }
 
+/// The defaults of a slicer whose configuration the program carries: they take the place of the caller's.
+pub fn resetToPrinter() void {
+    configured = true;
+    axis_accel = printer.axis_accel;
+    axis_feed = printer.axis_feed;
+    jerk = printer.jerk;
+    accel_print_max = printer_accel;
+    accel_retract_max = printer_accel;
+}
+
 pub fn setAccel(accel: f64) void {
-    accel_print = accel;
-    accel_travel = accel;
-    accel_retract = accel;
+    setPrintAccel(accel);
+    setTravelAccel(accel);
+    setRetractAccel(accel);
+}
+
+pub fn setPrintAccel(accel: f64) void {
+    accel_print = @min(accel, accel_print_max);
+}
+
+pub fn setTravelAccel(accel: f64) void {
+    accel_travel = @min(accel, accel_travel_max);
+}
+
+pub fn setRetractAccel(accel: f64) void {
+    accel_retract = @min(accel, accel_retract_max);
 }
 
 /// Prusa's MK3 printers keep their limits in the firmware; their programs only name the model. PrusaSlicer's profile.
@@ -119,8 +151,9 @@ const mk3 = struct {
     const accel: f64 = 1250;
 };
 
-/// The printer is one of Prusa's MK3 family.
+/// The printer is one of Prusa's MK3 family, which says nothing new where a slicer's configuration was found.
 pub fn usePrusaMk3() void {
+    if (configured) return;
     axis_accel = mk3.axis_accel;
     axis_feed = mk3.axis_feed;
     jerk = mk3.jerk;

@@ -18,6 +18,8 @@ const watts_per_s_default = 1;
 pub var chord: f64 = chord_default;
 var watts_per_s: f64 = watts_per_s_default;
 var active = false;
+/// The program waits for a person here; there is none to ask.
+var waiting = false;
 var accepted: u64 = 0;
 
 var batch: [contract.motion_moves_max][4]f64 = undefined;
@@ -26,6 +28,7 @@ var batch_line: u64 = 0;
 
 pub fn reset(run: bool, settings: contract.PlanSettings) void {
     active = run;
+    waiting = false;
     accepted = 0;
     batch_len = 0;
     chord = settings.chord_mm orelse chord_default;
@@ -66,6 +69,14 @@ pub fn dwell(seconds: f64, line: u64) void {
     command(.{ .dwell = .{ .ms = @trunc(seconds * 1000 + 0.5) } }, line);
 }
 
+/// The program goes on when a person says so: to change a tool or filament, or to look. What is sent after it would not
+/// wait, so driving ends there.
+pub fn pause(line: u64) void {
+    if (!ready(line)) return;
+    flush();
+    waiting = true;
+}
+
 /// Sends the moves that wait.
 pub fn flush() void {
     if (!active or batch_len == 0) return;
@@ -83,10 +94,10 @@ fn command(request: contract.MotionRequest, line: u64) void {
 /// Whether driving goes on.
 fn ready(line: u64) bool {
     if (!active) return false;
-    if (problems.complete()) return true;
+    if (problems.complete() and !waiting) return true;
     flush();
     active = false;
-    problems.add(line, .motion_stopped, "driving ended here: a line before was not understood", "", "");
+    problems.add(line, .motion_stopped, "driving ended here: ", if (waiting) "the program waits for a person" else "a line before was not understood", "");
     return false;
 }
 

@@ -1,11 +1,14 @@
-//! M codes: limits, heaters, tool, modes and stops. Fans, displays and all others that move nothing are passed over.
+//! M codes: limits, heaters, tool, modes and stops. Which of the others are passed over is in mcode_kinds.zig.
 
 const std = @import("std");
 const gcodes = @import("gcodes.zig");
+const kinds = @import("mcode_kinds.zig");
 const limits = @import("limits.zig");
 const machine = @import("machine.zig");
 const modal = @import("modal.zig");
 const planner = @import("planner.zig");
+const problems = @import("problems.zig");
+const tools = @import("tools.zig");
 const words = @import("words.zig");
 
 /// Whether the rest of the line is not made of words that matter. On printers that is so for every M code that is not
@@ -14,7 +17,9 @@ pub fn skipsParameters(code: words.Code) bool {
     if (code % 10 != 0) return modal.dialect == .marlin;
     return switch (code / 10) {
         117, 118 => true,
-        0...5, 30, 82, 83, 104, 109, 140, 190, 191, 200, 201, 203...205, 220, 400, 566 => false,
+        // What a printer shows while it waits.
+        0, 1 => modal.dialect == .marlin,
+        2...5, 30, 82, 83, 104, 109, 140, 190, 191, 200, 201, 203...206, 220, 221, 400, 566, 702 => false,
         else => modal.dialect == .marlin,
     };
 }
@@ -48,22 +53,32 @@ const bambu_chamber_s = 720;
 const bambu_chamber_c_min = 40;
 
 fn run(code: words.Code, line: *const words.Line, number: u64) void {
-    if (code % 10 != 0) return;
+    if (code % 10 != 0) return pass(code, number);
+    const marlin = modal.dialect == .marlin;
     switch (code / 10) {
-        0, 1 => planner.stop(),
+        3, 4 => startTool(line, number),
+        5 => {
+            if (!marlin) planner.stop();
+            machine.tool(0, number);
+        },
         // On printers M30 deletes a file and M2 is unknown.
-        2, 30 => if (modal.dialect != .marlin) {
+        2, 30 => if (!marlin) {
             planner.stop();
             modal.ended = true;
         },
-        3, 4 => startTool(line, number),
-        5 => {
-            if (modal.dialect != .marlin) planner.stop();
-            machine.tool(0, number);
-        },
+        400 => if (gcodes.dwellSeconds(line)) |seconds| planner.dwell(seconds) else planner.stop(),
+        else => if (marlin) runPrinter(code, line, number) else pass(code, number),
+    }
+}
+
+/// Codes of printers; on other machines their numbers mean something else.
+fn runPrinter(code: words.Code, line: *const words.Line, number: u64) void {
+    switch (code / 10) {
         82 => modal.relative_e = false,
         83 => modal.relative_e = true,
         104, 109 => if (line.get('S') orelse line.get('R')) |celsius| machine.heat("nozzle", celsius, number),
+        120 => modal.push(),
+        121 => modal.pop(),
         140, 190 => if (line.get('S') orelse line.get('R')) |celsius| machine.heat("bed", celsius, number),
         191 => if (limits.direction_jerk and (line.get('S') orelse 0) > bambu_chamber_c_min) planner.dwell(bambu_chamber_s),
         200 => setFilamentDiameter(line),
@@ -71,13 +86,31 @@ fn run(code: words.Code, line: *const words.Line, number: u64) void {
         203 => setAxes(&limits.axis_feed, line, feedUnit(line)),
         204 => setAccel(line),
         205 => setCornering(line),
-        220 => if (line.get('S')) |percent| {
-            if (percent > 0) modal.feed_factor = percent / 100;
+        206 => setHomeOffset(line),
+        220 => setFeedFactor(line),
+        221 => if (above0(line.get('S'))) |percent| {
+            modal.flow_factor = percent / 100;
         },
         // RepRapFirmware's jerk, mm/min.
         566 => setAxes(&limits.jerk, line, 1.0 / 60.0),
-        400 => if (gcodes.dwellSeconds(line)) |seconds| planner.dwell(seconds) else planner.stop(),
-        else => {},
+        702 => {
+            if (line.hasLetter('C')) tools.unload();
+            pass(code, number);
+        },
+        else => pass(code, number),
+    }
+}
+
+/// What is not done here: it changes nothing that is planned, waits for a person, or has to be named.
+fn pass(code: words.Code, number: u64) void {
+    const kind = if (modal.dialect == .marlin) kinds.onPrinter(code) else kinds.onRouter(code);
+    switch (kind) {
+        .harmless => {},
+        .pause => {
+            planner.stop();
+            machine.pause(number);
+        },
+        .unsupported => problems.addCode(number, 'M', code),
     }
 }
 
@@ -86,6 +119,20 @@ fn startTool(line: *const words.Line, number: u64) void {
     // A spindle is waited for; a laser's power that comes with a move is not.
     if (modal.dialect != .marlin and line.g_count == 0) planner.stop();
     machine.tool(power orelse 0, number);
+}
+
+/// M206: home gets this name, so the origin lies on the other side of it.
+fn setHomeOffset(line: *const words.Line) void {
+    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
+        if (line.get(letter)) |word| modal.local[axis] = -word * modal.scale;
+    }
+}
+
+/// M220: percent in S; B stores the factor, R brings it back.
+fn setFeedFactor(line: *const words.Line) void {
+    if (line.hasLetter('B')) modal.feed_factor_saved = modal.feed_factor;
+    if (above0(line.get('S'))) |percent| modal.feed_factor = percent / 100;
+    if (line.hasLetter('R')) modal.feed_factor = modal.feed_factor_saved;
 }
 
 /// M200 D: E words count mm³ of a filament with this diameter; 0 goes back to mm.
@@ -112,21 +159,19 @@ fn feedUnit(line: *const words.Line) f64 {
 
 /// M204: P printing, R retracting, T travelling; the older S sets printing and travelling at once, then T is retracting.
 fn setAccel(line: *const words.Line) void {
-    if (line.get('S')) |accel| {
-        if (accel > 0) {
-            limits.accel_print = accel;
-            limits.accel_travel = accel;
-        }
-        if (line.get('T')) |retract| {
-            if (retract > 0) limits.accel_retract = retract;
-        }
+    if (above0(line.get('S'))) |accel| {
+        limits.setPrintAccel(accel);
+        limits.setTravelAccel(accel);
+        if (above0(line.get('T'))) |retract| limits.setRetractAccel(retract);
         return;
     }
-    inline for (.{ 'P', 'R', 'T' }, .{ &limits.accel_print, &limits.accel_retract, &limits.accel_travel }) |letter, limit| {
-        if (line.get(letter)) |accel| {
-            if (accel > 0) limit.* = accel;
-        }
-    }
+    if (above0(line.get('P'))) |accel| limits.setPrintAccel(accel);
+    if (above0(line.get('R'))) |accel| limits.setRetractAccel(accel);
+    if (above0(line.get('T'))) |accel| limits.setTravelAccel(accel);
+}
+
+fn above0(value: ?f64) ?f64 {
+    return if ((value orelse 0) > 0) value else null;
 }
 
 /// M205: jerk of each axis, junction deviation J, least speeds S (printing) and T (travelling), mm/s.

@@ -56,7 +56,8 @@ fn feedFor(kind: totals.Kind, length: f64, line: u64) f64 {
         if (modal.moves_per_minute) |rate| return @max(length * rate / 60, feed_min);
     } else if (modal.feed) |feed| return @max(feed, feed_min);
     problems.add(line, .no_feed, "expected a feed (F) before the first G1, G2 or G3; timed as a rapid", "", "");
-    modal.feed = std.math.inf(f64);
+    // Said once, but in inverse time each move needs its own.
+    if (modal.feed_mode == .per_minute) modal.feed = std.math.inf(f64);
     return std.math.inf(f64);
 }
 

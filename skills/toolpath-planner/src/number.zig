@@ -54,15 +54,18 @@ pub inline fn read(text: []const u8) Number {
 fn readLong(text: []const u8, len: usize) Number {
     @branchHint(.cold);
     var value: f64 = 0;
-    var scale: f64 = 0;
+    // The weight of a digit behind the point; so small in the end that it adds nothing.
+    var weight: f64 = 1;
+    var fraction = false;
     for (text[0..len]) |char| {
-        if (char == '.') scale = 1;
+        if (char == '.') fraction = true;
         if (char -% '0' >= 10) continue;
-        if (scale == 0) {
-            value = @min(value * 10 + @as(f64, @floatFromInt(char - '0')), magnitude_max * 10);
+        const digit: f64 = @floatFromInt(char - '0');
+        if (fraction) {
+            weight /= 10;
+            value += digit * weight;
         } else {
-            scale /= 10;
-            value += @as(f64, @floatFromInt(char - '0')) * scale;
+            value = @min(value * 10 + digit, magnitude_max * 10);
         }
     }
     return .{ .value = if (text[0] == '-') -value else value, .len = len };

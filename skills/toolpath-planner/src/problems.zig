@@ -80,6 +80,16 @@ pub fn add(line: u64, code: Code, before: []const u8, quoted: []const u8, after:
     append(entry, after);
 }
 
+/// A G or M code (times ten) that is not supported.
+pub fn addCode(line: u64, letter: u8, code: u16) void {
+    var buffer: [8]u8 = undefined;
+    const name = if (code % 10 == 0)
+        std.fmt.bufPrint(&buffer, "{c}{d}", .{ letter, code / 10 })
+    else
+        std.fmt.bufPrint(&buffer, "{c}{d}.{d}", .{ letter, code / 10, code % 10 });
+    add(line, .unsupported_code, "not supported: ", name catch unreachable, "");
+}
+
 fn append(entry: *Entry, text: []const u8) void {
     const len = @min(text.len, message_len_max - entry.message_len);
     @memcpy(entry.message[entry.message_len..][0..len], text[0..len]);
