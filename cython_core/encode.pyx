@@ -6,6 +6,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
+from operator import itemgetter
+
+from msgspec import UNSET
+
 cdef enum:
     UNSIGNED = 0, NEGATIVE = 1, BYTES = 2, TEXT = 3, ARRAY = 4, MAP = 5
     DEPTH_MAX = 64, START_BYTES = 512
@@ -195,11 +199,71 @@ cdef int put(Out *out, object value, int depth) except -1:
         return put_big_endian(out, 0xF5, 0, 0)
     if value is False:
         return put_big_endian(out, 0xF4, 0, 0)
-    raise TypeError(f"cannot be encoded: {kind.__name__}")
+    plan = PLANS.get(kind)
+    if plan is None:
+        plan = plan_of(kind)
+    return put_struct(out, value, <Plan>plan, depth)
+
+
+cdef class Plan:
+    """How a msgspec struct is encoded: its fields in the order of their encoded keys. The tag has its encoded value instead of a name."""
+
+    cdef list keys
+    cdef list names
+    cdef bytes tag
+    cdef bint may_lack
+
+cdef dict PLANS = {}
+
+
+cdef Plan plan_of(object kind):
+    cdef Plan plan = Plan.__new__(Plan)
+    if not hasattr(kind, "__struct_fields__"):
+        raise TypeError(f"cannot be encoded: {kind.__name__}")
+    fields = [(encode(key), name) for key, name in zip(kind.__struct_encode_fields__, kind.__struct_fields__)]
+    config = kind.__struct_config__
+    if config.tag is not None:
+        fields.append((encode(config.tag_field), None))
+        plan.tag = encode(config.tag)
+    fields.sort(key=itemgetter(0))
+    plan.keys = [key for key, _ in fields]
+    plan.names = [name for _, name in fields]
+    plan.may_lack = UNSET in kind.__struct_defaults__
+    PLANS[kind] = plan
+    return plan
+
+
+cdef int put_struct(Out *out, object value, Plan plan, int depth) except -1:
+    cdef Py_ssize_t i, count = len(plan.names)
+    cdef Py_ssize_t present = count
+    cdef bytes key
+    if plan.may_lack:
+        for name in plan.names:
+            if name is not None and getattr(value, name) is UNSET:
+                present -= 1
+    put_head(out, MAP, <uint64_t>present)
+    for i in range(count):
+        name = plan.names[i]
+        if name is None:
+            item = plan.tag
+        else:
+            item = getattr(value, name)
+            if item is UNSET:
+                continue
+        key = <bytes>plan.keys[i]
+        put_raw(out, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        if name is None:
+            put_raw(out, PyBytes_AS_STRING(item), PyBytes_GET_SIZE(item))
+        else:
+            put(out, item, depth + 1)
+    return 0
 
 
 def encode(object value):
-    """The encoding of dicts, lists, tuples, str, bytes, int (64 bits), float, bool and None. Raises TypeError or ValueError for anything else."""
+    """The encoding of dicts, lists, tuples, str, bytes, int (64 bits), float, bool, None and msgspec structs, whose UNSET fields are absent.
+
+    Raises TypeError or ValueError for anything else.
+    """
     cdef Out out
     out.size = 0
     out.room = START_BYTES

@@ -7,12 +7,15 @@ from operator import itemgetter
 from typing import Any
 
 import cbor2
+import msgspec
 
 MAP = 5
 
 
 def encode(value: object) -> bytes:
-    """The encoding of dicts, lists, tuples, str, bytes, int (64 bits), float, bool and None."""
+    """The encoding of dicts, lists, tuples, str, bytes, int (64 bits), float, bool, None and msgspec structs, whose UNSET fields are absent."""
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.to_builtins(value, builtin_types=(bytes,))
     return cbor2.dumps(value, canonical=True, encoders={dict: _encode_map})
 
 

@@ -18,13 +18,15 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from aiohttp import web
 
 from host.console.client import SOCKET
+from host.core import files
 from host.core.errors import SnapcountError, TooLarge, UsageError
 from host.core.limits import DEFAULT
 from host.core.text import safe
@@ -77,7 +79,7 @@ class ControlServer:
 
     async def _job(self, request: web.Request) -> web.Response:
         settings = _settings(request.query.get("settings", "{}"))
-        with tempfile.TemporaryFile(dir=self._state) as spooled:
+        with _spool(self._state) as spooled:
             size = 0
             async for piece in request.content.iter_chunked(PIECE_BYTES):
                 size += len(piece)
@@ -117,6 +119,18 @@ class ControlServer:
         name = request.match_info["name"]
         await self._node.remove(name)
         return web.json_response({"removed": name})
+
+
+@contextmanager
+def _spool(state: Path) -> Iterator[BinaryIO]:
+    """A file for a program. Closing it writes what is left, so a full disk may show only then."""
+    try:
+        with tempfile.TemporaryFile(dir=state) as spooled:
+            yield spooled
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise files.storage_error(error, f"the program cannot be spooled to {state}") from error
 
 
 def _settings(text: str) -> PlanSettings:

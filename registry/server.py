@@ -55,7 +55,7 @@ class _Link:
         """Cuts off a node that does not read; it is told again when it comes back."""
         try:
             async with asyncio.timeout(SEND_S_MAX):
-                await self.socket.send_bytes(cbor.encode_struct(announcement))
+                await self.socket.send_bytes(cbor.encode(announcement))
         except (TimeoutError, ConnectionError):
             if self.transport is not None:
                 self.transport.abort()  # a close frame would wait behind what the node does not read
@@ -141,7 +141,7 @@ class RegistryServer:
     async def _serve(self, link: _Link) -> None:
         socket = link.socket
         nonce = secrets.token_bytes(fleet.NONCE_BYTES)
-        await socket.send_bytes(cbor.encode_struct(Challenge(nonce=nonce)))
+        await socket.send_bytes(cbor.encode(Challenge(nonce=nonce)))
         first = await socket.receive(timeout=HELLO_S_MAX)
         if first.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED):
             return

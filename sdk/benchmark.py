@@ -49,5 +49,5 @@ def _caller(skill: LocalSkill, vector: Vector, program: bytes) -> Callable[[Skil
     if vector.hook == "plan_job":
         settings = msgspec.convert(vector.settings, PlanSettings)
         return lambda instance: plan(instance, [program], settings, vector.run, skill.loaded.name)
-    request = cbor.encode_struct(msgspec.convert(vector.request, SHAPES[vector.hook][0]))
+    request = cbor.encode(msgspec.convert(vector.request, SHAPES[vector.hook][0]))
     return lambda instance: instance.call(vector.hook, request)

@@ -75,8 +75,8 @@ def make_skill(author: SigningKey) -> Callable[..., bytes]:
         name: str = "greeter", version: str = "1.0.0", *, signer: SigningKey | None = author, ok: bool = True, detail: str = "",
         test: str = "", body: str = "", imports: str = "", padding: int = 0, limits: SkillLimits | None = None, **described: Any,
     ) -> bytes:  # fmt: skip
-        tested = cbor.encode_struct(SelfTestReply(detail=detail, ok=ok))
-        bid = cbor.encode_struct(BidReply(cost=1.0, finish_ms=1, id=version, reason=name))
+        tested = cbor.encode(SelfTestReply(detail=detail, ok=ok))
+        bid = cbor.encode(BidReply(cost=1.0, finish_ms=1, id=version, reason=name))
         text = _GUEST.format(
             imports=imports, reply_test=_data(tested), reply_bid=_data(bid),
             test=test or f"(i64.const {16 << 32 | len(tested)})", body=body or f"(i64.const {1024 << 32 | len(bid)})",

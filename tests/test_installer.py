@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,27 +257,43 @@ def test_an_obstacle_in_the_blobs_place_is_a_host_fault_and_no_traceback(bench: 
 
 
 def test_a_disk_that_became_read_only_refuses_installs_and_keeps_the_skill(bench: Bench, make_skill: MakeSkill, one_line: OneLine) -> None:
-    bench.node.close()
-    mounted = subprocess.run(["mount", "--bind", str(bench.state), str(bench.state)], capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
+    bench.install(make_skill(version="1.0.1"))
+    rooms = [str(bench.state / room) for room in ("blobs", "compiled", "skills")]
+    mounted = []
     try:
-        bench.node = open_node(bench.state, bench.clock, bench.log)
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(bench.state)], check=True)
+        for room in rooms:
+            done = subprocess.run(["mount", "--bind", room, room], capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+            mounted.append(room)
+            subprocess.run(["mount", "-o", "remount,bind,ro", room], check=True)
         error = bench.refused(make_skill(version="1.1.0"))
         assert isinstance(error, HostFault)
         one_line(error, "Read-only file system")
-        assert bench.bids() == ["1.0.0"]
+        assert bench.bids() == ["1.0.1"]
         for act in (bench.roll_back, bench.remove):
             with pytest.raises(SnapcountError) as caught:
                 act()
             one_line(caught.value, "greeter")
-        assert bench.bids() == ["1.0.0"]
-        bench.node.close()
+        assert bench.bids() == ["1.0.1"]
+        bench.reopen()
+        assert (bench.bids(), bench.errors()) == (["1.0.1"], [])
     finally:
-        subprocess.run(["umount", "--lazy", str(bench.state)], check=True)
-    bench.node = open_node(bench.state, bench.clock, bench.log)
+        for room in mounted:
+            subprocess.run(["umount", "--lazy", room], check=True)
     bench.install(make_skill(version="1.1.0"))
+    assert bench.bids() == ["1.1.0"]
+
+
+def test_a_journal_that_cannot_be_written_costs_its_line_and_not_the_skill(bench: Bench, make_skill: MakeSkill, one_line: OneLine) -> None:
+    with closing(sqlite3.connect(bench.state / "journal.db")) as db:
+        db.execute("DROP TABLE installs")
+    bench.install(make_skill(version="1.1.0"))
+    assert bench.bids() == ["1.1.0"]
+    one_line(bench.refused(make_skill(version="1.2.0", ok=False)), "greeter 1.2.0: its self-test failed")
+    with pytest.raises(HostFault) as caught:
+        bench.node.journal.installs()
+    one_line(caught.value, bench.state / "journal.db")
 
 
 # What is kept.
@@ -461,7 +479,7 @@ def test_a_record_that_names_another_skill_is_damage(bench: Bench, make_skill: M
     record = json.loads(bench.record(data).read_bytes())
     bench.record(data).write_text(json.dumps(record | {"name": "other"}))
     bench.reopen()
-    assert sorted(bench.bids()) == ["1.0.0", "1.0.0"]
+    assert bench.bids() == ["1.0.0", "1.0.0"]
     (line,) = bench.errors()
     one_line(line, "greeter", digest_of(data)[7:23])
 

@@ -126,8 +126,8 @@ def answering(reply: bytes, *, hook: str = "bid", body: str = "", extra: str = "
 
 
 # Writes the number of this call into the reply: `finish_ms` is one byte of its CBOR, here up to 23.
-COUNTED = cbor.encode_struct(offered("counted", 0))
-COUNT_AT = next(at for at, (a, b) in enumerate(zip(COUNTED, cbor.encode_struct(offered("counted", 1)), strict=True)) if a != b)
+COUNTED = cbor.encode(offered("counted", 0))
+COUNT_AT = next(at for at, (a, b) in enumerate(zip(COUNTED, cbor.encode(offered("counted", 1)), strict=True)) if a != b)
 COUNT = f"(i32.store8 (i32.const {4096 + COUNT_AT}) (global.get $calls))"
 
 
@@ -156,7 +156,7 @@ class Shop:
         return self.ask(capability, request)
 
     def saying(self, reason: str, *, instance: str = "fresh") -> SkillVersion:
-        return self.version(answering(cbor.encode_struct(offered(reason))), number=f"1.0.{int(reason.lstrip('v') or 0)}", instance=instance)
+        return self.version(answering(cbor.encode(offered(reason))), number=f"1.0.{int(reason.lstrip('v') or 0)}", instance=instance)
 
 
 class Still:
@@ -252,7 +252,7 @@ def test_hook_bid(manager: PluginManager, shop: Shop) -> None:
 def test_hook_assess_feedstock(manager: PluginManager, shop: Shop) -> None:
     last = Native(replace_best("native"))
     manager.register(last, "asked last")
-    manager.activate(shop.version(answering(cbor.encode_struct(ASSESSED), hook="assess_feedstock"), hooks="assess_feedstock"))
+    manager.activate(shop.version(answering(cbor.encode(ASSESSED), hook="assess_feedstock"), hooks="assess_feedstock"))
     abstaining = Native(None)
     manager.register(abstaining, "asked first")
     assert manager.hook.assess_feedstock(request=LOT) == ASSESSED
@@ -267,9 +267,9 @@ def replace_best(best: str) -> AssessFeedstockReply:
 
 # The reply is progress to the first chunk, and the report, which stands at 8192, to the second.
 PLANNER = answering(
-    cbor.encode_struct(PROGRESS), hook="plan_job",
-    body=f"(if (i32.eq (global.get $calls) (i32.const 2)) (then (return (i64.const {8192 << 32 | len(cbor.encode_struct(REPORT))}))))",
-).removesuffix(")") + data(8192, cbor.encode_struct(REPORT)) + ")"  # fmt: skip
+    cbor.encode(PROGRESS), hook="plan_job",
+    body=f"(if (i32.eq (global.get $calls) (i32.const 2)) (then (return (i64.const {8192 << 32 | len(cbor.encode(REPORT))}))))",
+).removesuffix(")") + data(8192, cbor.encode(REPORT)) + ")"  # fmt: skip
 
 
 def test_hook_plan_job(manager: PluginManager, shop: Shop) -> None:
@@ -293,7 +293,7 @@ def test_hook_offer_drivers(manager: PluginManager) -> None:
 
 
 def test_hook_self_test_is_asked_of_one_skill_and_one_without_it_passes(shop: Shop) -> None:
-    good = shop.version(answering(cbor.encode_struct(SelfTestReply(detail="3 of 3", ok=True)), hook="self_test"), hooks="self_test")
+    good = shop.version(answering(cbor.encode(SelfTestReply(detail="3 of 3", ok=True)), hook="self_test"), hooks="self_test")
     assert good.self_test() == SelfTestReply(detail="3 of 3", ok=True)
     assert shop.saying("v1").self_test().ok
     assert "self_test" not in SPECS
@@ -379,7 +379,7 @@ def faked(*replies: bytes) -> tuple[SkillVersion, FakeInstance]:
     [("bid", BID, offered("x")), ("assess_feedstock", LOT, ASSESSED), ("self_test", SelfTestRequest(), SelfTestReply(detail="", ok=False))],
 )
 def test_the_adapter_encodes_the_request_and_decodes_the_reply(hook: str, request_: Any, reply: Any) -> None:
-    version, instance = faked(cbor.encode_struct(reply))
+    version, instance = faked(cbor.encode(reply))
     assert version.call(hook, request_) == reply
     [(called, sent)] = instance.sent
     assert called == hook
@@ -387,7 +387,7 @@ def test_the_adapter_encodes_the_request_and_decodes_the_reply(hook: str, reques
     assert instance.closed
 
 
-GOOD = cbor.decode(cbor.encode_struct(offered("x")), "reply")
+GOOD = cbor.decode(cbor.encode(offered("x")), "reply")
 SHAPELESS = {
     "no CBOR": b"\xff",
     "nothing": b"",
@@ -400,7 +400,7 @@ SHAPELESS = {
     "null for a number": cbor.encode(GOOD | {"cost": None}),
     "a negative time": cbor.encode(GOOD | {"finish_ms": -1}),
     "a line too long": cbor.encode(GOOD | {"reason": "x" * 1025}),
-    "another hook's reply": cbor.encode_struct(ASSESSED),
+    "another hook's reply": cbor.encode(ASSESSED),
     "keys out of order": b"\xa2\x61b\x01\x61a\x01",
     "a number not in its shortest form": b"\xa1\x61a\x18\x01",
     "control characters in a key": cbor.encode(GOOD | {"\x1b[31m\n": 1}),
@@ -477,7 +477,7 @@ ASK = "(drop (call $call (i32.const 0) (i32.const 6) (i32.const 0) (i32.const 1)
 
 def asking(reason: str) -> str:
     """A skill that asks the driver `motion` before it replies."""
-    return answering(cbor.encode_struct(offered(reason)), body=ASK, extra=ASKING).removesuffix(")") + data(0, b"motion") + ")"
+    return answering(cbor.encode(offered(reason)), body=ASK, extra=ASKING).removesuffix(")") + data(0, b"motion") + ")"
 
 
 @pytest.mark.parametrize("instance", ["fresh", "persistent"])
@@ -588,7 +588,7 @@ def test_a_skill_that_is_taken_out_is_not_asked_any_more_and_can_come_back(manag
 
 def test_skills_of_other_names_are_asked_beside_each_other(manager: PluginManager, shop: Shop) -> None:
     for name in ("alpha", "beta"):
-        manager.activate(shop.version(answering(cbor.encode_struct(offered(name))), name=name))
+        manager.activate(shop.version(answering(cbor.encode(offered(name))), name=name))
     assert sorted(reply.reason for reply in manager.hook.bid(request=BID)) == ["alpha", "beta"]
 
 
@@ -711,7 +711,7 @@ MOVE = Move(moves=((1.0, 2.0, 3.0, 50.0),))
 
 def test_the_gate_hands_an_admitted_command_to_the_driver_and_its_answer_back() -> None:
     machine = closed()
-    answer = gate(machine).ask(NAME, cbor.encode_struct(MOVE))
+    answer = gate(machine).ask(NAME, cbor.encode(MOVE))
     assert machine.did == [MOVE]
     assert cbor.decode_struct(answer, MotionReply, "answer") == machine.answer
 
@@ -750,7 +750,7 @@ def test_a_command_of_another_shape_never_reaches_the_driver(what: str) -> None:
 def test_a_command_outside_the_envelope_never_reaches_the_driver(x: float) -> None:
     machine = closed()
     with raising(UnsafeCommand):
-        gate(machine).ask(NAME, cbor.encode_struct(Move(moves=((x, 0.0, 0.0, 1.0),))))
+        gate(machine).ask(NAME, cbor.encode(Move(moves=((x, 0.0, 0.0, 1.0),))))
     assert machine.did == []
 
 
@@ -761,19 +761,19 @@ def test_a_command_outside_the_envelope_never_reaches_the_driver(x: float) -> No
 )
 def test_a_driver_that_breaks_is_a_fault_of_the_host(machine: Machine) -> None:
     with raising(HostFault, "the driver of motion failed"):
-        gate(machine).ask(NAME, cbor.encode_struct(MOVE))
+        gate(machine).ask(NAME, cbor.encode(MOVE))
 
 
 def test_a_driver_whose_interlocks_cannot_be_read_is_given_no_command() -> None:
     machine = Machine(inputs=OSError("gone"))
     with raising(HostFault):
-        gate(machine).ask(NAME, cbor.encode_struct(MOVE))
+        gate(machine).ask(NAME, cbor.encode(MOVE))
     assert machine.did == []
 
 
 def test_a_foreign_exception_of_a_driver_reaches_the_guest_as_an_error_reply(shop: Shop) -> None:
     # The guest sends the command of its data segment to the driver, and replies with the driver's answer as its own error reply.
-    command = cbor.encode_struct(Home())
+    command = cbor.encode(Home())
     body = f"""(local $got i32)
       (local.set $got (call $call (i32.const 0) (i32.const 6) (i32.const 16) (i32.const {len(command)}) (i32.const 12288) (i32.const 4096)))
       (return (i64.or (i64.const {12288 << 32}) (i64.extend_i32_u (local.get $got))))"""
@@ -806,7 +806,7 @@ def test_the_gate_lets_one_command_through_at_a_time() -> None:
             return self.answer
 
     guarded = gate(Slow(inputs={"door": True}))
-    threads = [threading.Thread(target=guarded.ask, args=(NAME, cbor.encode_struct(Dwell(ms=0)))) for _ in range(10)]
+    threads = [threading.Thread(target=guarded.ask, args=(NAME, cbor.encode(Dwell(ms=0)))) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -821,7 +821,7 @@ def planned(pieces: Any, *, replies: list[bytes] | None = None) -> tuple[PlanRep
     """Plans with a fake instance; the report, and the requests it was sent."""
     pieces = list(pieces)
     chunks = max(1, sum(-(-len(piece) // CHUNK_BYTES) for piece in pieces))
-    version, instance = faked(*(replies or [cbor.encode_struct(PROGRESS)] * (chunks - 1) + [cbor.encode_struct(REPORT)]))
+    version, instance = faked(*(replies or [cbor.encode(PROGRESS)] * (chunks - 1) + [cbor.encode(REPORT)]))
     report = version.plan(iter(pieces), PlanSettings(chord_mm=0.1), True)
     assert instance.closed
     assert instance.replies == []
@@ -852,7 +852,7 @@ def test_a_program_is_cut_into_chunks_in_order_of_which_only_the_last_says_so(wh
 
 
 def test_a_program_is_read_as_it_is_fed_and_not_before() -> None:
-    version, instance = faked(*[cbor.encode_struct(PROGRESS)] * 2, cbor.encode_struct(REPORT))
+    version, instance = faked(*[cbor.encode(PROGRESS)] * 2, cbor.encode(REPORT))
     read: list[int] = []
 
     def pieces() -> Iterator[bytes]:
@@ -865,7 +865,7 @@ def test_a_program_is_read_as_it_is_fed_and_not_before() -> None:
 
 
 def test_a_program_that_cannot_be_read_on_ends_the_job_and_frees_the_instance() -> None:
-    version, instance = faked(cbor.encode_struct(PROGRESS))
+    version, instance = faked(cbor.encode(PROGRESS))
 
     def pieces() -> Iterator[bytes]:
         yield b"x"
@@ -880,19 +880,19 @@ def test_a_program_that_cannot_be_read_on_ends_the_job_and_frees_the_instance() 
 
 def test_an_endless_program_is_stopped_at_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "DEFAULT", replace(DEFAULT, program_bytes_max=10))
-    version, instance = faked(*[cbor.encode_struct(PROGRESS)] * 10)
+    version, instance = faked(*[cbor.encode(PROGRESS)] * 10)
     with raising(TooLarge, NAME, "10 bytes"):
         version.plan(itertools.repeat(b"xxx"), PlanSettings(), False)
     assert len(instance.sent) == 3
 
 
 BAD_PLANS = {
-    "a report before the end": [cbor.encode_struct(REPORT), cbor.encode_struct(REPORT)],
-    "progress at the end": [cbor.encode_struct(PROGRESS), cbor.encode_struct(PROGRESS)],
-    "progress that says it is done": [cbor.encode({"done": True, "lines": 1}), cbor.encode_struct(REPORT)],
+    "a report before the end": [cbor.encode(REPORT), cbor.encode(REPORT)],
+    "progress at the end": [cbor.encode(PROGRESS), cbor.encode(PROGRESS)],
+    "progress that says it is done": [cbor.encode({"done": True, "lines": 1}), cbor.encode(REPORT)],
     "a report that says it is not done": [
-        cbor.encode_struct(PROGRESS),
-        cbor.encode(cbor.decode(cbor.encode_struct(REPORT), "report") | {"done": False}),
+        cbor.encode(PROGRESS),
+        cbor.encode(cbor.decode(cbor.encode(REPORT), "report") | {"done": False}),
     ],
     "no CBOR": [b"\xff"],
     "300 kB of progress": [cbor.encode({"done": False, "lines": 1, "more": bytes(300_000)})],

@@ -795,6 +795,24 @@ def test_an_announcement_does_not_wait_for_a_reader_that_stopped(
     asyncio.run(scenario())
 
 
+def test_a_registry_that_stops_waits_for_no_node(folder: Path, clock: Clock, author: SigningKey) -> None:
+    async def scenario() -> None:
+        made = RegistryServer(folder, clock, lambda level, line: None)
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(serve(made, "127.0.0.1", 0, ready.set_result))
+        async with aiohttp.ClientSession() as session:
+            r = Running(await ready, made, session, folder, [])
+            links = [await r.join("node-1", author), await r.dial()]
+            task.cancel()
+            for link in links:  # the one that has not said hello is told too
+                message = await link.socket.receive(timeout=WAIT_S)
+                assert (message.type, message.data) == (WSMsgType.CLOSE, aiohttp.WSCloseCode.GOING_AWAY)
+            async with asyncio.timeout(server_module.GOODBYE_S_MAX):
+                await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
 async def upgrade(raw: socket.socket) -> bytes:
     """A WebSocket handshake by hand (RFC 6455), so that nobody reads afterwards; the challenge's nonce."""
     loop = asyncio.get_running_loop()

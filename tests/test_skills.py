@@ -71,7 +71,7 @@ def test_the_same_request_gives_the_same_bytes_and_fuel_every_time():
         seen = set()
         for _ in range(5):
             with skill.loaded.instance() as instance:
-                seen.add((instance.call(hook, cbor.encode_struct(request)), instance.fuel_used))
+                seen.add((instance.call(hook, cbor.encode(request)), instance.fuel_used))
         assert len(seen) == 1
 
 
@@ -82,7 +82,7 @@ def test_a_skill_answers_any_bytes_with_a_reply_or_an_error_reply_and_never_trap
     print(f"seed {seed}")
     rng = random.Random(seed)
     skill = LocalSkill(read_bundle(module_path(name)), name)
-    good = cbor.encode_struct(request_)
+    good = cbor.encode(request_)
     with skill.loaded.instance() as instance:
         for _ in range(3_000):
             mutated = bytearray(good)
@@ -137,7 +137,7 @@ def test_a_report_does_not_depend_on_how_the_program_is_cut_into_chunks():
         with skill.loaded.instance() as instance:
             for seq, piece in enumerate(pieces):
                 request = contract.PlanJobRequest(chunk=piece, last=seq == len(pieces) - 1, run=False, seq=seq, settings=PlanSettings())
-                reply = instance.call("plan_job", cbor.encode_struct(request))
+                reply = instance.call("plan_job", cbor.encode(request))
         assert cbor.decode_struct(reply, PlanReport, "report", bytes_max=1 << 20) == whole
 
 

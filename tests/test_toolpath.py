@@ -327,6 +327,10 @@ def test_limits_that_the_slicer_itself_ignores_are_its_defaults(plan, flavour, u
     )
 
 
+def test_limits_count_where_the_tail_begins_behind_the_flavour(plan):
+    assert plan(SLICED, tail=b"e\n" + CONFIG.encode()).time_s == pytest.approx(ramps(100, 10, 50, 10, 2000), rel=1e-9)
+
+
 def test_m_codes_win_over_the_end_of_the_file_but_stay_below_its_accelerations(plan):
     program = SLICED.replace("G1", "M203 X25\nM204 P9000\nG1")
     assert plan(program, tail=tail()).time_s == pytest.approx(ramps(100, 10, 25, 10, 2000), rel=1e-9)
@@ -352,9 +356,10 @@ def test_travel_has_the_acceleration_that_each_slicer_gives_it(plan, maker, flav
 
 
 def test_filament_changes_take_the_times_at_the_end_of_the_file(plan):
-    """T1 loads (16 s), T0 unloads 1 and loads 0 (13 + 15 s); T1000 is no tool."""
+    """T1 loads (16 s), T0 unloads 1 and loads 0 (13 + 15 s); T1000 is no tool; after M702 C there is nothing to unload."""
     text = tail(more="; filament_load_time = 15,16\n; filament_unload_time = 12,13\n")
     assert plan("M83\nT0\nT1\nT1000\nT0\n", tail=text).time_s == pytest.approx(16 + 13 + 15)
+    assert plan("M83\nT1\nM702 C\nT0\n", tail=text).time_s == pytest.approx(16 + 15)
     scalar = tail(more="; machine_load_filament_time = 5\n; machine_unload_filament_time = 3\n; machine_tool_change_time = 2\n")
     assert plan("M83\nT0\nT1\nT0\n", tail=scalar).time_s == pytest.approx(7 + 10)
 

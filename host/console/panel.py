@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from host.core.text import safe
+
 
 def node_lines(status: dict[str, Any]) -> Iterator[str]:
     """The state of one node."""
@@ -39,4 +41,4 @@ def fleet_lines(fleet: dict[str, Any]) -> Iterator[str]:
         yield f"  {row['node']:20} generation {row['generation']}  {'connected' if row['connected'] else 'away':9}  {skills}"
         for report in row["progress"]:
             if report["state"] == "failed":
-                yield f"      {report['name']} {report['version']} failed: {report['message']}"
+                yield f"      {report['name']} {report['version']} failed: {safe(report['message'])}"

@@ -69,7 +69,7 @@ def measure(recorded: Mapping[str, str | None], read: Callable[[str], bytes]) ->
 
 def sign(report: Report, key: SigningKey) -> bytes:
     """A COSE_Sign1 with the report inside."""
-    return cose.sign(key, cbor.encode_struct(report), kid=bytes(key.verify_key), aad=AAD)
+    return cose.sign(key, cbor.encode(report), kid=bytes(key.verify_key), aad=AAD)
 
 
 def verify(signed: bytes, key: VerifyKey, nonce: bytes) -> Report:

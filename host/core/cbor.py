@@ -20,16 +20,14 @@ except ImportError:  # no compiled extensions for this Python: same rules, slowe
 
 check: Callable[[bytes, int, int, tuple[int, ...]], tuple[int, int]] = _check
 encode: Callable[[object], bytes] = _encode
-"""Encodes maps, lists, text, bytes, integers, floats, booleans and None (RFC 8949, section 4.2.1)."""
+"""Encodes maps, lists, text, bytes, integers, floats, booleans, None and msgspec structs, whose UNSET fields are absent (RFC 8949, section 4.2.1)."""
 
 TAG_COSE_SIGN1 = 18  # RFC 9052, section 2
 
 T = TypeVar("T")
 
 
-def encode_struct(value: object) -> bytes:
-    """Encodes a msgspec struct of the contract, whose map keys are text; a field that is msgspec.UNSET is absent."""
-    return encode(msgspec.to_builtins(value, builtin_types=(bytes,)))
+encode_struct = encode
 
 
 def decode(data: bytes, what: str, *, bytes_max: int = DEFAULT.frame_bytes_max, tags: tuple[int, ...] = ()) -> Any:

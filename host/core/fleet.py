@@ -75,7 +75,7 @@ FromRegistry = Challenge | Announcement
 
 def seal(frame: FromNode, key: SigningKey) -> bytes:
     """A node's frame, signed."""
-    return cose.sign(key, cbor.encode_struct(frame), kid=bytes(key.verify_key), aad=AAD)
+    return cose.sign(key, cbor.encode(frame), kid=bytes(key.verify_key), aad=AAD)
 
 
 def open_sealed(data: bytes) -> tuple[FromNode, VerifyKey]:

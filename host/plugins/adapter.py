@@ -69,7 +69,7 @@ class SkillVersion:
         """One wasm call with typed values. Raises GuestError of some kind; ReplyInvalid for a reply of another shape."""
         started = time.perf_counter_ns()
         try:
-            reply = self._exchange(hook, cbor.encode_struct(request))
+            reply = self._exchange(hook, cbor.encode(request))
             decoded = cbor.decode_struct(reply, SHAPES[hook][1], self.skill.name, bytes_max=DEFAULT.reply_bytes_max)
         except MalformedData as error:
             self._count(faulted=True)

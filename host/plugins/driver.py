@@ -49,7 +49,7 @@ class DriverGate:
         with self._lock:
             try:
                 self._envelope.admit(command, self._driver.interlocks(), self._clock.now_ms(), skill)
-                return cbor.encode_struct(self._driver.execute(command))
+                return cbor.encode(self._driver.execute(command))
             except SnapcountError:
                 raise
             except Exception as error:

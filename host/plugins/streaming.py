@@ -23,7 +23,7 @@ def plan(instance: SkillInstance, program: Iterable[bytes], settings: PlanSettin
         if total > DEFAULT.program_bytes_max:
             raise TooLarge(f"{skill}: a program has at most {DEFAULT.program_bytes_max} bytes")
         request = PlanJobRequest(chunk=chunk, last=last, run=run, seq=seq, settings=settings)
-        reply = instance.call("plan_job", cbor.encode_struct(request))
+        reply = instance.call("plan_job", cbor.encode(request))
         try:
             if last:
                 return cbor.decode_struct(reply, PlanReport, f"{skill}: plan_job report", bytes_max=DEFAULT.reply_bytes_max)

@@ -80,6 +80,8 @@ class SkillInstance:
     `faulted` is true after a call that ended without a reply: its memory is then not to be trusted.
     """
 
+    __slots__ = ("_call", "_fuel", "_raw", "_skill", "_ticks", "faulted")
+
     def __init__(self, skill: LoadedSkill, raw: Any) -> None:
         self._skill, self._raw = skill, raw
         self._fuel, self._ticks, self._call = skill.limits.fuel, skill.ticks, raw.call

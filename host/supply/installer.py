@@ -13,9 +13,10 @@ from nacl.signing import VerifyKey
 from host.core.bundle import Bundle, UnverifiedBundle, digest_of
 from host.core.capabilities import grant
 from host.core.clock import Clock
-from host.core.errors import DigestMismatch, Incompatible, SnapcountError, StateDamaged, StorageFull, UsageError
+from host.core.errors import DigestMismatch, HostFault, Incompatible, SnapcountError, StateDamaged, UsageError
 from host.core.limits import DEFAULT
 from host.core.manifest import ABI, Manifest, version_key
+from host.core.text import safe
 from host.plugins.adapter import SkillVersion, require_known_hooks
 from host.plugins.manager import PluginManager
 from host.sandbox.cache import CompiledCache
@@ -61,68 +62,90 @@ class Installer:
 
     def install(self, data: bytes, digest: str) -> SkillVersion:
         """Verifies, compiles, tests and activates. Raises SnapcountError of some kind; then everything is as it was."""
-        found = digest_of(data)
-        if found != digest:
-            raise DigestMismatch(f"expected {digest}, the bytes that came have {found}")
-        bundle = UnverifiedBundle.parse(data, digest[:19]).verify(self._facts.trusted)
-        self._require_compatible(bundle.manifest)
-        self._require_newer(bundle)
-        self._reach("verified")
-        known = self._shop.store.referenced(digest)
+        proven: Manifest | None = None  # what an unsigned manifest says of itself is not written down
         try:
-            version = self._bring_in(bundle)
+            bundle = self._verify(data, digest)
+            proven = bundle.manifest
+            self._require_compatible(proven)
+            self._require_newer(bundle)
+            self._reach("verified")
+            version = self._bring_in_whole(bundle)
         except SnapcountError as error:
-            if not known:
-                self._shop.store.discard(digest)
-                self._shop.cache.drop(digest)
-            self._note(bundle.manifest, digest, "failed", str(error))
+            self._note(proven, digest, "failed", str(error))
             raise
-        self._note(bundle.manifest, digest, "active", "")
+        self._note(proven, digest, "active", "")
         self._reach("committed")
-        for old in self._shop.store.prune(bundle.manifest.name, DEFAULT.versions_kept):
-            self._shop.cache.drop(old)
+        with suppress(HostFault):  # it is active; an old version that cannot be pruned only takes room
+            for old in self._shop.store.prune(proven.name, DEFAULT.versions_kept):
+                self._drop(old)
         return version
 
     def restore(self) -> list[SnapcountError]:
         """Activates what the disk says is active, or the newest kept version that works; what went wrong on the way."""
         problems: list[SnapcountError] = []
         for name in self._shop.store.names():
-            for installed in self._candidates(name, problems):
+            pointed = self._pointed(name, problems)
+            for installed in self._candidates(name, pointed):
                 try:
                     self._shop.manager.activate(self._load(self._verified(installed)))
                 except SnapcountError as error:
                     problems.append(error)
                     continue
-                self._shop.store.activate(installed)
+                if installed != pointed:
+                    self._repoint(installed, problems)
                 break
         return problems
 
     def roll_back(self, name: str) -> SkillVersion:
         """Activates the newest kept version that is older than the active one. Raises UsageError when there is none."""
-        active = self._shop.store.active(name)
-        older = [entry for entry in self._shop.store.versions(name) if active is not None and entry.order < active.order]
+        active = self._shop.store.active(name) if name in self._shop.store.names() else None
+        older = [] if active is None else [entry for entry in self._shop.store.versions(name) if entry.order < active.order]
         if active is None or not older:
-            raise UsageError(f"{name}: no earlier version is kept")
+            raise UsageError(f"{safe(name)}: no earlier version is kept")
         version = self._load(self._verified(older[0]))
         self._require_self_test(version)
         self._shop.store.activate(older[0])
-        self._shop.store.forget(active)
         self._swap(version)
+        with suppress(HostFault):
+            self._shop.store.forget(active)
+            self._drop(active.digest)
         self._note(version.skill.manifest, older[0].digest, "rolled back", f"from {active.version}")
         return version
 
     def remove(self, name: str) -> None:
         """Takes a skill off the node, with every kept version. Raises UsageError when it is not active."""
-        active = self._shop.store.active(name)
         version = self._shop.manager.skills.get(name)
+        active = None if version is None else self._shop.store.active(name)
         if active is None or version is None:
-            raise UsageError(f"{name}: no such skill is active on this node")
+            raise UsageError(f"{safe(name)}: no such skill is active on this node")
         gone = self._shop.store.remove(name)
         self._shop.manager.deactivate(name)
         version.close()
         for digest in gone:
-            self._shop.cache.drop(digest)
+            self._drop(digest)
         self._note(version.skill.manifest, active.digest, "removed", "")
+
+    def _verify(self, data: bytes, digest: str) -> Bundle:
+        found = digest_of(data)
+        if found != digest:
+            raise DigestMismatch(f"expected {digest}, the bytes that came have {found}")
+        return UnverifiedBundle.parse(data, digest[:19]).verify(self._facts.trusted)
+
+    def _bring_in_whole(self, bundle: Bundle) -> SkillVersion:
+        known = self._shop.store.referenced(bundle.digest)
+        try:
+            return self._bring_in(bundle)
+        except SnapcountError:
+            if not known:
+                self._drop(bundle.digest)
+            raise
+
+    def _drop(self, digest: str) -> None:
+        # Nothing refers to it any more: where it cannot be removed, it only takes room.
+        with suppress(HostFault, OSError):
+            self._shop.store.discard(digest)
+        with suppress(OSError):
+            self._shop.cache.drop(digest)
 
     def _bring_in(self, bundle: Bundle) -> SkillVersion:
         self._shop.store.put(bundle.data, bundle.digest)
@@ -160,16 +183,22 @@ class Installer:
         self._require_compatible(bundle.manifest)
         return bundle
 
-    def _candidates(self, name: str, problems: list[SnapcountError]) -> list[Installed]:
-        kept = self._shop.store.versions(name)
+    def _pointed(self, name: str, problems: list[SnapcountError]) -> Installed | None:
         try:
-            active = self._shop.store.active(name)
+            return self._shop.store.active(name)
         except StateDamaged as error:
             problems.append(error)
-            return kept
-        if active is None:
-            return kept
-        return [active, *(entry for entry in kept if entry.order < active.order)]
+            return None
+
+    def _candidates(self, name: str, pointed: Installed | None) -> list[Installed]:
+        kept = self._shop.store.versions(name)
+        return kept if pointed is None else [pointed, *(entry for entry in kept if entry.order < pointed.order)]
+
+    def _repoint(self, installed: Installed, problems: list[SnapcountError]) -> None:
+        try:
+            self._shop.store.activate(installed)
+        except HostFault as error:  # it runs; the next start finds the same
+            problems.append(error)
 
     def _require_compatible(self, manifest: Manifest) -> None:
         what = f"{manifest.name} {manifest.version}"
@@ -185,7 +214,10 @@ class Installer:
         grant(what, manifest.capabilities, self._facts.allowed)
 
     def _require_newer(self, bundle: Bundle) -> None:
-        active = self._shop.store.active(bundle.manifest.name)
+        try:
+            active = self._shop.store.active(bundle.manifest.name)
+        except StateDamaged:
+            return  # pushing a skill again is what mends it
         if active is None or active.digest == bundle.digest:
             return
         if version_key(bundle.manifest.version) < version_key(active.version):
@@ -200,9 +232,10 @@ class Installer:
     def _require_self_test(self, version: SkillVersion) -> None:
         result = version.self_test()
         if not result.ok:
-            raise Incompatible(f"{version.skill.name}: its self-test failed on this node: {result.detail}")
+            raise Incompatible(f"{version.skill.name}: its self-test failed on this node: {safe(result.detail)}")
 
-    def _note(self, manifest: Manifest, digest: str, outcome: str, detail: str) -> None:
+    def _note(self, manifest: Manifest | None, digest: str, outcome: str, detail: str) -> None:
         # What happened is decided by the pointer; a full disk may cost its line in the journal, not the error or the skill.
-        with suppress(StorageFull):
-            self._shop.journal.installed(self._shop.clock.now_ms(), manifest.name, manifest.version, digest, outcome, detail)
+        name, version = ("", "") if manifest is None else (manifest.name, manifest.version)
+        with suppress(HostFault):
+            self._shop.journal.installed(self._shop.clock.now_ms(), name, version, digest, outcome, detail)

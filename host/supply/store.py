@@ -7,6 +7,7 @@ one of them, replaced by rename: a kill at any instant leaves the old skill or t
 import hashlib
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from host.core import files
 from host.core.errors import DigestMismatch, StateDamaged
 from host.core.fleet import Digest, Version
 from host.core.manifest import Name
+from host.core.text import safe
 
 ACTIVE = "active"
 
@@ -68,7 +70,7 @@ class SkillStore:
 
     def discard(self, digest: str) -> None:
         """Removes a blob that nothing refers to."""
-        self._blob(digest).unlink(missing_ok=True)
+        _unlink(self._blob(digest))
 
     def names(self) -> list[str]:
         """The skills that have an active version."""
@@ -81,7 +83,7 @@ class SkillStore:
             return None
         if not pointer.is_symlink():
             raise StateDamaged(f"skills/{name}/{ACTIVE}: expected a symbolic link to a version; push the skill again")
-        return self._record(pointer.parent / os.readlink(pointer))
+        return self._record(name, os.readlink(pointer))
 
     def versions(self, name: str) -> list[Installed]:
         """The kept versions, newest first; a damaged record is left out."""
@@ -89,7 +91,7 @@ class SkillStore:
         for path in (self._skills / name).glob("[0-9a-f]*"):
             if len(path.name) == 64:
                 try:
-                    found.append(self._record(path))
+                    found.append(self._record(name, path.name))
                 except StateDamaged:
                     continue
         return sorted(found, key=lambda record: -record.order)
@@ -113,21 +115,22 @@ class SkillStore:
         except OSError as error:
             raise files.storage_error(error, f"{installed.name}: the active version cannot be changed") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # it was renamed, never made, or the sweep takes it
+                temporary.unlink()
 
     def prune(self, name: str, keep: int) -> list[str]:
         """Forgets the oldest versions beyond `keep`, never the active one; the digests that nothing refers to any more."""
         active = self.active(name)
         gone = [entry for entry in self.versions(name)[keep:] if active is None or entry.digest != active.digest]
         for entry in gone:
-            (self._skills / name / entry.digest.removeprefix("sha256:")).unlink(missing_ok=True)
+            self.forget(entry)
             self.discard(entry.digest)
         return [entry.digest for entry in gone]
 
     def remove(self, name: str) -> list[str]:
         """Forgets a skill: the pointer first, then its versions; the digests that nothing refers to any more."""
         kept = self.versions(name)
-        (self._skills / name / ACTIVE).unlink(missing_ok=True)
+        _unlink(self._skills / name / ACTIVE)
         files.sync_directory(self._skills / name)
         for entry in kept:
             self.forget(entry)
@@ -140,15 +143,24 @@ class SkillStore:
 
     def forget(self, installed: Installed) -> None:
         """Removes the record of a version that is not active."""
-        (self._skills / installed.name / installed.digest.removeprefix("sha256:")).unlink(missing_ok=True)
+        _unlink(self._skills / installed.name / installed.digest.removeprefix("sha256:"))
 
     def _blob(self, digest: str) -> Path:
         return self._blobs / digest.removeprefix("sha256:")
 
-    def _record(self, path: Path) -> Installed:
+    def _record(self, name: str, target: str) -> Installed:
+        what = f"skills/{name}/{safe(target[:16])}…: not a record of an installed skill; push the skill again"
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Installed)
+            found = msgspec.json.decode((self._skills / name / target).read_bytes(), type=Installed)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StateDamaged(
-                f"skills/{path.parent.name}/{path.name[:16]}…: not a record of an installed skill; push the skill again"
-            ) from error
+            raise StateDamaged(what) from error
+        if (found.name, found.digest) != (name, f"sha256:{target}"):
+            raise StateDamaged(what)
+        return found
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise files.storage_error(error, f"{path.parent.name}/{path.name[:16]}: cannot be removed") from error

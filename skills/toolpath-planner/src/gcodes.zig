@@ -1,89 +1,49 @@
 //! G codes: modes first, then what acts once, then the motion, in the order of RS-274 (section 3.8).
 
+const actions = @import("actions.zig");
 const arcs = @import("arcs.zig");
+const axis_words = @import("axis_words.zig");
 const cycles = @import("cycles.zig");
+const kinds = @import("gcode_kinds.zig");
 const limits = @import("limits.zig");
-const machine = @import("machine.zig");
 const mcodes = @import("mcodes.zig");
 const modal = @import("modal.zig");
 const moves = @import("moves.zig");
-const number = @import("number.zig");
 const planner = @import("planner.zig");
 const problems = @import("problems.zig");
 const tools = @import("tools.zig");
-const totals = @import("totals.zig");
 const words = @import("words.zig");
 
-/// What acts once, on the line where it stands.
-const Action = enum { none, dwell, table, home, home_second, store_home, store_second, shift, local, tool_offset, save_position, restore_position, swallow };
-
-const axis_words = words.bit('X') | words.bit('Y') | words.bit('Z');
-
 pub fn run(line: *const words.Line, number_of_line: u64) void {
-    var action: Action = .none;
+    var action: actions.Action = .none;
     var in_machine = false;
     // A printer runs one command a line: words behind a mode or a command are not a move.
     var moves_now = line.g_count == 0;
     var moves_stated = false;
     for (line.g()) |code| {
-        if (isMotion(code)) {
+        if (kinds.isMotion(code)) {
             if (moves_stated) return problems.add(number_of_line, .malformed_word, "two motions on one line", "", "");
             setMotion(code);
             moves_stated = true;
-        } else if (actionOf(code)) |named| {
+        } else if (kinds.actionOf(code)) |named| {
             action = named;
         } else if (code == 530) {
             in_machine = true;
             moves_now = true;
         } else if (!setMode(code, line)) {
             unsupported(code, number_of_line);
-            if (ownsWords(code) and action == .none) action = .swallow;
+            if (kinds.ownsWords(code) and action == .none) action = .swallow;
         }
     }
     if (action == .swallow and moves_stated) action = .none;
     setFeed(line, number_of_line);
     mcodes.runBeforeMotion(line, number_of_line);
     if (action != .none) {
-        act(action, line, number_of_line);
+        actions.act(action, line, number_of_line);
     } else if (moves_now or moves_stated or modal.dialect != .marlin) {
         motion(line, in_machine, number_of_line);
     }
     mcodes.runAfterMotion(line, number_of_line);
-}
-
-/// G0 to G3, and what moves in ways that are not supported: splines, threads, probing, and tapping and back boring cycles.
-fn isMotion(code: words.Code) bool {
-    return switch (code) {
-        0, 10, 20, 30, 50...53, 331, 380...389 => true,
-        330, 740, 760, 840...843, 870, 880 => modal.dialect != .marlin,
-        else => false,
-    };
-}
-
-/// Whether the axis words on the line belong to an unsupported code. With compensation and feed per turn they are a move.
-fn ownsWords(code: words.Code) bool {
-    return switch (code) {
-        410, 411, 420, 421, 950 => false,
-        else => true,
-    };
-}
-
-fn actionOf(code: words.Code) ?Action {
-    const marlin = modal.dialect == .marlin;
-    return switch (code) {
-        40 => .dwell,
-        100 => .table,
-        280 => .home,
-        281 => .store_home,
-        300 => if (marlin) null else .home_second,
-        301 => .store_second,
-        431 => if (marlin) null else .tool_offset,
-        520 => .local,
-        600 => if (marlin) .save_position else null,
-        610 => if (marlin) .restore_position else null,
-        920 => .shift,
-        else => null,
-    };
 }
 
 fn setMotion(code: words.Code) void {
@@ -121,7 +81,8 @@ fn setMode(code: words.Code, line: *const words.Line) bool {
         980, 990 => cycles.return_to_r = code == 990,
         800 => modal.motion = if (marlin) modal.motion else .none,
         490 => modal.tool_length = 0,
-        else => return if (marlin) isHarmlessOnPrinter(code, line) else isHarmlessOnRouter(code) or setCycle(code),
+        290 => if (marlin) level(line) else return false,
+        else => return if (marlin) kinds.isHarmlessOnPrinter(code) else kinds.isHarmlessOnRouter(code) or setCycle(code),
     }
     return true;
 }
@@ -137,24 +98,9 @@ fn setCycle(code: words.Code) bool {
     }
 }
 
-/// Compensation, rotation and scaling off, tool lengths (of an unknown table, so 0), path blending, spindle modes.
-fn isHarmlessOnRouter(code: words.Code) bool {
-    return switch (code) {
-        80, 400, 430, 500, 501, 610, 611, 640, 690, 960, 970 => true,
-        else => false,
-    };
-}
-
-/// Firmware retraction, levelling, probing for it, calibration of the probe, and what BambuStudio's printers do before a
-/// print. Where they leave the tool is not known, so programs go on with a move to a stated point.
-fn isHarmlessOnPrinter(code: words.Code, line: *const words.Line) bool {
-    switch (code) {
-        // BambuStudio's estimate gives a time to its levelling.
-        290 => if (limits.direction_jerk and line.hasLetter('A') and line.hasLetter('I')) planner.dwell(tools.prepare_s),
-        110, 220, 230, 291...299, 310, 320...350, 390...394, 750...780, 810, 820, 1500...1509, 3920 => {},
-        else => return false,
-    }
-    return true;
+/// BambuStudio's estimate gives a time to its levelling.
+fn level(line: *const words.Line) void {
+    if (limits.direction_jerk and line.hasLetter('A') and line.hasLetter('I')) planner.dwell(tools.prepare_s);
 }
 
 fn unsupported(code: words.Code, line: u64) void {
@@ -177,134 +123,12 @@ fn setFeed(line: *const words.Line, number_of_line: u64) void {
     }
 }
 
-fn act(action: Action, line: *const words.Line, number_of_line: u64) void {
-    switch (action) {
-        .none => unreachable,
-        // What the words of an unknown code mean is not known; they are no move.
-        .swallow => {},
-        .local => setLocal(line),
-        .tool_offset => if (line.get('Z')) |word| {
-            modal.tool_length = word * modal.scale;
-        },
-        .save_position => modal.saved[slot(line)] = modal.position,
-        .restore_position => restorePosition(line, number_of_line),
-        .dwell => {
-            const seconds = dwellSeconds(line) orelse 0;
-            planner.dwell(seconds);
-            machine.dwell(seconds, number_of_line);
-        },
-        .table => setTable(line, number_of_line),
-        .home => if (modal.dialect == .marlin) homeAxes(line, number_of_line) else goToReference(0, line, number_of_line),
-        .home_second => goToReference(1, line, number_of_line),
-        .store_home => modal.references[0] = modal.position,
-        .store_second => modal.references[1] = modal.position,
-        .shift => shift(line),
-    }
-}
-
-/// G4 and M400: S is seconds and P milliseconds on printers, P is seconds elsewhere.
-pub fn dwellSeconds(line: *const words.Line) ?f64 {
-    if (modal.dialect != .marlin) return if (line.get('P')) |seconds| @max(seconds, 0) else null;
-    if (line.get('S')) |seconds| return @max(seconds, 0);
-    if (line.get('P')) |milliseconds| return @max(milliseconds / 1000, 0);
-    return null;
-}
-
-/// G92: what is named gets a new name; without words printers name everything 0.
-fn shift(line: *const words.Line) void {
-    const all = modal.dialect == .marlin and line.has & (axis_words | words.bit('E')) == 0;
-    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
-        if (line.get(letter) orelse if (all) @as(?f64, 0) else null) |word| modal.shiftTo(axis, word);
-    }
-    if (line.get('E') orelse if (all) @as(?f64, 0) else null) |word| modal.filament = word * modal.scale * modal.filament_scale;
-}
-
-/// G52: the origin moves by this much within its coordinate system, until it is set again.
-fn setLocal(line: *const words.Line) void {
-    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
-        if (line.get(letter)) |word| modal.local[axis] = word * modal.scale;
-    }
-}
-
-fn slot(line: *const words.Line) usize {
-    const word = line.get('S') orelse 0;
-    return if (word >= 0 and word < modal.saved.len) @trunc(word) else 0;
-}
-
-/// G61 on printers: back to where G60 was, on the named axes or on all.
-fn restorePosition(line: *const words.Line, number_of_line: u64) void {
-    const named = line.has & axis_words;
-    var target = modal.position;
-    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
-        if (named == 0 or named & words.bit(letter) != 0) target[axis] = modal.saved[slot(line)][axis];
-    }
-    moves.straight(.rapid, &target, 0, number_of_line);
-}
-
-/// G10 L2 sets the origin of a coordinate system, L20 sets it so that the present position gets this name.
-fn setTable(line: *const words.Line, number_of_line: u64) void {
-    // Without L a printer retracts, or sets what a tool is: its offsets would shift all that follows.
-    if (modal.dialect == .marlin and !line.hasLetter('L')) {
-        if (line.valued & axis_words != 0) unsupported(100, number_of_line);
-        return;
-    }
-    const kind = line.get('L') orelse 0;
-    const index = line.get('P') orelse 0;
-    if ((kind != 2 and kind != 20) or index < 0 or index > modal.systems.len) return unsupported(100, number_of_line);
-    const chosen: usize = @trunc(index);
-    const system = &modal.systems[if (chosen == 0) modal.system else chosen - 1];
-    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
-        if (line.get(letter)) |word| {
-            const value = word * modal.scale;
-            system[axis] = if (kind == 2) value else modal.position[axis] - (modal.origin(axis) - modal.systems[modal.system][axis]) - value;
-        }
-    }
-}
-
-/// G28 on printers: the named axes, or all, find their end stops and are 0 there. Timed as one move, as slicers do.
-fn homeAxes(line: *const words.Line, number_of_line: u64) void {
-    const named = line.has & axis_words;
-    var delta: limits.Axes = @splat(0);
-    var square: f64 = 0;
-    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
-        if (named == 0 or named & words.bit(letter) != 0) {
-            delta[axis] = -modal.position[axis];
-            square += delta[axis] * delta[axis];
-            modal.position[axis] = 0;
-            modal.shift[axis] = 0;
-        }
-    }
-    if (square > 0) planner.move(&delta, @sqrt(square), modal.feed orelse limits.printer_first_feed);
-    totals.visit(&modal.position);
-    machine.home(number_of_line);
-}
-
-/// G28 and G30 elsewhere: a rapid to the named point, then a rapid of the named axes, or all, to the stored one.
-fn goToReference(index: usize, line: *const words.Line, number_of_line: u64) void {
-    var between = modal.position;
-    const any = targets(line, &between, false);
-    if (any) moves.straight(.rapid, &between, 0, number_of_line);
-    var target = modal.position;
-    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
-        if (!any or line.has & words.bit(letter) != 0) target[axis] = modal.references[index][axis];
-    }
-    moves.straight(.rapid, &target, 0, number_of_line);
-}
-
-/// Sets the axes that the line names; whether there is one.
-fn targets(line: *const words.Line, point: *modal.Point, in_machine: bool) bool {
-    inline for (.{ 'X', 'Y', 'Z' }, 0..) |letter, axis| {
-        if (line.get(letter)) |word| point[axis] = modal.target(axis, word, in_machine);
-    }
-    return line.valued & axis_words != 0;
-}
-
 fn motion(line: *const words.Line, in_machine: bool, number_of_line: u64) void {
     if (line.has & (words.bit('A') | words.bit('B') | words.bit('C') | words.bit('U') | words.bit('V') | words.bit('W')) != 0) {
         problems.add(number_of_line, .unsupported_axis, "only X, Y and Z are planned", "", "");
     }
     var target = modal.position;
-    const named = targets(line, &target, in_machine);
+    const named = axis_words.targets(line, &target, in_machine);
     const fed = if (modal.dialect == .marlin) filamentFed(line) else 0;
     const centre = line.valued & (words.bit('I') | words.bit('J') | words.bit('K') | words.bit('R')) != 0;
     switch (modal.motion) {

@@ -36,6 +36,8 @@ pub fn onPrinter(code: words.Code) Kind {
         23, 24, 32, 98, 99, 808, 810...819 => .unsupported,
         // Repeatability test, tool offsets, home offsets from here, shift of Z, loading and unloading of filament.
         48, 218, 290, 428, 701, 702 => .unsupported,
+        // BambuStudio: what follows is run only if the machine says so.
+        622 => .unsupported,
         else => .harmless,
     };
 }

@@ -1,7 +1,7 @@
 //! M codes: limits, heaters, tool, modes and stops. Which of the others are passed over is in mcode_kinds.zig.
 
 const std = @import("std");
-const gcodes = @import("gcodes.zig");
+const actions = @import("actions.zig");
 const kinds = @import("mcode_kinds.zig");
 const limits = @import("limits.zig");
 const machine = @import("machine.zig");
@@ -66,7 +66,7 @@ fn run(code: words.Code, line: *const words.Line, number: u64) void {
             planner.stop();
             modal.ended = true;
         },
-        400 => if (gcodes.dwellSeconds(line)) |seconds| planner.dwell(seconds) else planner.stop(),
+        400 => if (actions.dwellSeconds(line)) |seconds| planner.dwell(seconds) else planner.stop(),
         else => if (marlin) runPrinter(code, line, number) else pass(code, number),
     }
 }

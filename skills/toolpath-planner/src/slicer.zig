@@ -18,9 +18,11 @@ const Config = config.Config;
 /// Acceleration of travel where the configuration has none, mm/s².
 const accel_travel_default = 1250;
 
+/// Called between the limits' defaults and the first line of the program.
 pub fn apply(found: *const Config, as: families.Family) void {
-    const flavour = found.flavour orelse return;
     if (as.dialect != .marlin) return;
+    // Keys are in alphabetical order: of a long configuration the tail may begin behind the flavour.
+    const flavour = found.flavour orelse if (found.accel_extruding != null) .marlin2 else return;
     limits.resetToPrinter();
     const used = flavour != .other and (found.usage orelse .emit_to_gcode) != .unused;
     if (used) take(found, flavour);

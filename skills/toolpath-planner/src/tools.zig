@@ -35,8 +35,7 @@ pub fn change(word: ?f64) void {
     unloaded = false;
 }
 
-/// M702 C: the filament goes back to its unit.
+/// M702 C: the filament goes back to its unit. PrusaSlicer gives this no time, because it notes the unloading first.
 pub fn unload() void {
-    if (!unloaded) planner.dwell(unload_s[current]);
     unloaded = true;
 }
