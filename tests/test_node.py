@@ -1,7 +1,6 @@
 """The node as a process of its own: killed, stopped, damaged and asked; and what it decides about jobs, clocks and safe mode."""
 
 import asyncio
-import fcntl
 import hashlib
 import http.client
 import json
@@ -17,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from nacl.signing import SigningKey
 
@@ -29,9 +27,9 @@ from host.control import ControlServer
 from host.core import attestation, files, safety
 from host.core.attestation import Measurement
 from host.core.bundle import with_signature
-from host.core.clock import Clock, SystemClock, SystemRandom
+from host.core.clock import Clock, SystemClock
 from host.core.errors import Busy, CertificateInvalid, NetworkError, SignatureInvalid, SnapcountError, UsageError
-from host.daemon import CRASH_AT, LOCK
+from host.daemon import CRASH_AT
 from host.installed import measure_host
 from host.node import Node
 from host.plugins.contract import PlanReport, PlanSettings
@@ -259,11 +257,6 @@ def test_a_second_node_on_the_same_state_is_refused_and_harms_nothing(running: D
     assert code == 40
     one_line(said.strip(), running.state, "a node runs here already")
     assert running.answers()
-
-
-def test_the_lock_is_let_go_with_the_process(state: Path) -> None:
-    with (state / LOCK).open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 # Damaged.
@@ -529,6 +522,7 @@ def test_safe_mode_survives_a_restart_and_only_the_owner_resets_it(
 # In one process: clocks and jobs.
 
 
+@pytest.mark.slow
 def test_a_clock_set_wrong_warns_of_the_certificate_and_the_node_works(
     tmp_path: Path, clock: Any, make_state: MakeState, make_skill: MakeSkill, one_line: OneLine
 ) -> None:
@@ -672,10 +666,3 @@ def test_an_idle_node_with_the_shipped_skills_stays_within_its_memory(
         assert {skill["name"] for skill in node.control.get("/v1/status")["skills"]} == set(SHIPPED)
         assert resident_mib <= RESIDENT_MIB_MAX
         assert node.stop()[0] == 0
-
-
-def test_a_nodes_configuration_is_what_its_owner_wrote(state: Path) -> None:
-    made = config.load(state)
-    assert made.node.name == "node-01"
-    assert msgspec.to_builtins(made.plugins) == {"native": ("virtual_machine",)}
-    assert identity.load_cache_key(state, SystemRandom()) == (state / identity.CACHE_KEY).read_bytes()

@@ -163,7 +163,7 @@ async def connected(tmp_path: Path, clock: Clock, make_state: MakeState, make_sk
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bounds, in less time."""
-    monkeypatch.setattr(fetch_module, "DEFAULT", replace(DEFAULT, fetch_idle_s_max=0.1, fetch_attempts_max=3))
+    monkeypatch.setattr(fetch_module, "DEFAULT", replace(DEFAULT, fetch_idle_s_max=0.25, fetch_attempts_max=3))
     monkeypatch.setattr(fetch_module, "RETRY_S", 0.01)
     monkeypatch.setattr(client_module, "RECONNECT_S_MIN", 0.01)
 

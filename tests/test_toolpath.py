@@ -550,7 +550,7 @@ def test_anything_gives_a_report_whose_numbers_are_finite_and_whose_box_holds_th
     print(f"seed {seed}")
     rng = random.Random(seed)
     skill = fresh()
-    for _ in range(400):
+    for _ in range(3_000):
         start = tuple(float(rng.randrange(-9, 9)) for _ in range(3))
         report = fed(
             skill, [rubbish(rng).encode("latin-1")], run, start_mm=start, tail=tail(), feed_max_mm_min=rng.choice((1e-6, 600.0, 1e9))
