@@ -3,7 +3,7 @@
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-EXTENSIONS = ["strict", "encode", "direct"]
+EXTENSIONS = ["strict", "encode", "direct", "arrival"]
 
 setup(
     ext_modules=cythonize(

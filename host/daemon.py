@@ -51,6 +51,7 @@ async def _serve(node: Node, state: Path) -> None:
         for task in (waiting, link):
             if task:
                 task.cancel()
+        node.interrupt()
         await control.stop()
         node.close()
 

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from host.core.attestation import ActiveSkill, Measurement, Report
 from host.core.capabilities import BUILT_IN, grant
 from host.core.certificate import verify_chain
 from host.core.clock import Clock, Random, SystemClock, SystemRandom
-from host.core.errors import Busy, CertificateInvalid, UsageError
+from host.core.errors import Busy, CertificateInvalid, HostFault, UsageError
 from host.core.fleet import SkillState
 from host.core.manifest import Manifest
 from host.core.text import safe
@@ -72,6 +73,8 @@ class Node:
         )  # fmt: skip
         self.installer = Installer(shop, NodeFacts(self.generation, self._allowed, self.config.authors), self._services_for, reach)
         self._store = shop.store
+        self._engine = shop.engine
+        self._stopping = threading.Event()
         self._installing = asyncio.Lock()
         self._machine = asyncio.Lock()
         self._calls = ThreadPoolExecutor(CALLS_AT_ONCE, "snapcount-call")
@@ -157,16 +160,27 @@ class Node:
             "audit": self.journal.audit(5), "installs": self.journal.installs(5),
         }  # fmt: skip
 
+    def interrupt(self) -> None:
+        """Ends what is running now, calls and jobs, with an error to each caller: for a node that stops."""
+        self._stopping.set()
+        self._engine.interrupt()
+
     def close(self) -> None:
         self._calls.shutdown(wait=True, cancel_futures=True)
         self.journal.close()
 
     async def _job(self, program: Iterable[bytes], settings: PlanSettings, *, run: bool) -> PlanReport:
-        report = await self._off_loop(lambda: self.manager.hook.plan_job(program=program, settings=settings, run=run))
+        report = await self._off_loop(lambda: self.manager.hook.plan_job(program=self._until_stopped(program), settings=settings, run=run))
         if report is None:
             raise UsageError("no active skill has the hook plan_job; push one, such as toolpath-planner")
         assert isinstance(report, PlanReport)
         return report
+
+    def _until_stopped(self, program: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in program:
+            if self._stopping.is_set():
+                raise HostFault(f"{self.name}: the node is stopping, so the job was ended")
+            yield piece
 
     async def _off_loop(self, call: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._calls, call)

@@ -48,6 +48,10 @@ class Fleet:
         known = self.rows.get(frame.node)
         if known is not None and known.key != key:
             raise SignatureInvalid(f"{frame.node}: this name belongs to another key")
+        if known is None and len(self.rows) >= 2 * DEFAULT.nodes_connected_max:
+            raise TooLarge(
+                f"{frame.node}: this registry knows {len(self.rows)} nodes, and takes no new names; restart it to forget those that left"
+            )
         row = NodeRow(frame, key, skills={skill.name: skill for skill in frame.skills}, progress=known.progress if known else {})
         self.rows[frame.node] = row
         return row

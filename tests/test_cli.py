@@ -96,7 +96,7 @@ def test_help_answers_in_a_quarter_of_a_second():
 
 @pytest.mark.slow
 def test_shell_completion_knows_the_commands():
-    shown = snapcount("--show-completion", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1", SHELL="/bin/bash").stdout
+    shown = snapcount("--show-completion", "bash", _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1").stdout
     assert "complete" in shown
 
 

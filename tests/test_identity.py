@@ -395,7 +395,7 @@ def test_a_nodes_identity_is_never_made_twice(state: Path, owner: SigningKey, cl
     before = (state / identity.KEY).read_bytes()
     refusal(UsageError, lambda: identity.create(state, "", owner, clock, Counter()), state, "never made twice")
     (state / config.FILE).unlink()
-    refusal(UsageError, lambda: identity.create(state, "", owner, clock, Counter()), state / identity.KEY)
+    refusal(UsageError, lambda: identity.create(state, "", owner, clock, Counter()), state, "not empty")
     assert (state / identity.KEY).read_bytes() == before
 
 

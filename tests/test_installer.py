@@ -21,10 +21,11 @@ from host import config
 from host.core import keys, wasm
 from host.core.attestation import Measurement
 from host.core.bundle import with_manifest, with_signature
-from host.core.errors import HostFault, SnapcountError, StateDamaged, UsageError
+from host.core.errors import HostFault, Incompatible, SnapcountError, StateDamaged, UsageError
 from host.core.limits import DEFAULT
 from host.core.manifest import Manifest, SkillLimits
 from host.node import Node
+from host.supply.store import HELD
 from sdk.demo.samples import BID
 
 MEASURED = Measurement(f"sha256:{'0' * 64}", sealed=False, files=1)
@@ -323,11 +324,34 @@ def test_a_roll_back_leaves_nothing_of_the_version_it_left_and_survives_a_restar
     assert bench.roll_back() == "1.0.0"
     assert bench.bids() == ["1.0.0"]
     assert bench.journal()[0] == ("greeter", "1.0.0", "rolled back", "from 1.1.0")
-    assert bench.tree() == before
+    assert [line for line in bench.tree() if HELD not in line] == before
     bench.reopen()
     assert (bench.bids(), bench.errors()) == (["1.0.0"], [])
-    bench.install(newer)  # a push brings it back
-    assert bench.bids() == ["1.1.0"]
+
+
+@pytest.mark.slow
+def test_what_the_owner_went_back_from_comes_by_no_push_again_but_a_newer_version_does(
+    bench: Bench, make_skill: MakeSkill, one_line: OneLine
+) -> None:
+    bad = make_skill(version="1.1.0")
+    bench.install(bad)
+    bench.roll_back()
+    bench.reopen()
+    with pytest.raises(Incompatible) as caught:
+        bench.install(bad)
+    one_line(caught.value, "greeter 1.1.0", "went back from it", "newer version")
+    assert bench.bids() == ["1.0.0"]
+    bench.install(make_skill(version="1.1.1"))
+    assert bench.bids() == ["1.1.1"]
+
+
+@pytest.mark.slow
+def test_blobs_that_a_kill_left_without_a_record_are_removed_at_the_next_start(bench: Bench, make_skill: MakeSkill) -> None:
+    before, orphan = bench.tree(), make_skill(version="9.0.0")
+    bench.blob(orphan).write_bytes(orphan)
+    bench.reopen()
+    assert bench.tree() == before
+    assert bench.bids() == ["1.0.0"]
 
 
 def test_nothing_is_rolled_back_to_or_removed_where_nothing_is(bench: Bench, one_line: OneLine) -> None:

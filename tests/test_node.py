@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from host.core.attestation import Measurement
 from host.core.bundle import with_signature
 from host.core.clock import Clock, SystemClock
 from host.core.errors import Busy, CertificateInvalid, NetworkError, SignatureInvalid, SnapcountError, UsageError
+from host.core.manifest import SkillLimits
 from host.daemon import CRASH_AT
 from host.installed import measure_host
 from host.node import Node
@@ -109,6 +111,11 @@ class Daemon:
 
     def bids(self) -> list[str]:
         return [reply["id"] for reply in self.control.post("/v1/hooks/bid", BOUNTY)]
+
+    def cpu_s(self) -> float:
+        """Processor time that the process has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> tuple[int, str]:
         if self.process.poll() is None:
@@ -228,6 +235,34 @@ def test_a_signal_ends_it_cleanly_within_a_second_and_removes_the_socket(state: 
     assert code == 0
     assert "stopping" in said and "Traceback" not in said
     assert not (state / SOCKET).exists()
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_runaway_call_too_and_its_caller_is_told(state: Path, make_skill: MakeSkill, one_line: OneLine) -> None:
+    endless = make_skill(body="(loop $for_ever (br $for_ever)) (i64.const 0)", limits=SkillLimits(fuel=1 << 40, deadline_ms=60_000))
+    preinstall(state, SystemClock(), endless)
+    told: list[str] = []
+    with daemon(state) as node:
+        node.ready()
+
+        def ask() -> None:
+            try:
+                node.bids()
+            except SnapcountError as error:
+                told.append(str(error))
+
+        started_s = node.cpu_s()
+        asking = threading.Thread(target=ask)
+        asking.start()
+        until(lambda: node.cpu_s() > started_s + 0.5, "the call to burn")
+        began = time.monotonic()
+        node.process.terminate()
+        code, said = node.ended()
+        took_s = time.monotonic() - began
+        asking.join()
+    assert (code, "Traceback" in said) == (0, False)
+    assert took_s < 2.0
+    one_line(told[0], "ran longer")
 
 
 def connect(state: Path) -> socket.socket:

@@ -81,7 +81,7 @@ class Liar:
         self.blobs.setdefault(digest, data)
         assert self.link is not None
         frame = Announcement(name="greeter", version=version, digest=digest, size=size or len(data))
-        await self.link.send_bytes(cbor.encode_struct(frame))
+        await self.link.send_bytes(cbor.encode(frame))
         return digest
 
     async def push(self, data: bytes, version: str, **announced: Any) -> Progress:
@@ -98,7 +98,7 @@ class Liar:
     async def _nodes(self, request: web.Request) -> web.WebSocketResponse:
         link = web.WebSocketResponse()
         await link.prepare(request)
-        await link.send_bytes(cbor.encode_struct(Challenge(nonce=b"n" * 16)))
+        await link.send_bytes(cbor.encode(Challenge(nonce=b"n" * 16)))
         async for message in link:
             frame, _ = fleet.open_sealed(message.data)
             if isinstance(frame, Hello):
@@ -378,7 +378,7 @@ async def _text(liar: Liar) -> None:
 
 async def _a_hello(liar: Liar) -> None:
     assert liar.link is not None
-    await liar.link.send_bytes(cbor.encode_struct(liar.hellos[0]))
+    await liar.link.send_bytes(cbor.encode(liar.hellos[0]))
 
 
 async def _too_long(liar: Liar) -> None:
@@ -424,7 +424,7 @@ def test_a_flood_of_announcements_is_bounded_and_the_next_push_works(
             with suppress(ConnectionError):
                 for i in range(DEFAULT.announcements_max * 4):
                     frame = Announcement(name=f"skill-{i}", version="1.0.0", digest=digest_of(b"%d" % i), size=8)
-                    await scene.liar.link.send_bytes(cbor.encode_struct(frame))
+                    await scene.liar.link.send_bytes(cbor.encode(frame))
             await until(lambda: len(scene.liar.hellos) == 2)
             one_line(scene.warnings()[0], f"registry http://127.0.0.1:{scene.liar.port}", f"more than {DEFAULT.announcements_max} bundles")
             await until(lambda: len(scene.errors()) >= DEFAULT.announcements_max)

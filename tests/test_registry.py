@@ -501,7 +501,7 @@ def test_frames_that_no_key_vouches_for_are_sent_away(folder: Path, clock: Clock
     other = SigningKey(b"x" * 32)
 
     def frames(nonce: bytes) -> dict[str, bytes]:
-        plain = cbor.encode_struct(hello("node-1", nonce))
+        plain = cbor.encode(hello("node-1", nonce))
         sealed = fleet.seal(hello("node-1", nonce), author)
         kid = bytes(author.verify_key)
         return {

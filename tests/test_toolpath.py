@@ -34,7 +34,7 @@ def fed(skill: LocalSkill, chunks: Iterable[bytes], run: bool = False, **setting
     with skill.loaded.instance() as instance:
         for seq, piece in enumerate(pieces):
             request = PlanJobRequest(chunk=piece, last=seq == len(pieces) - 1, run=run, seq=seq, settings=PlanSettings(**settings))
-            reply = instance.call("plan_job", cbor.encode_struct(request))
+            reply = instance.call("plan_job", cbor.encode(request))
     return cbor.decode_struct(reply, PlanReport, "report", bytes_max=DEFAULT.reply_bytes_max)
 
 
@@ -485,7 +485,7 @@ def test_driving_ends_at_a_line_that_was_not_understood():
 
 def asked(instance: Any, **changes: Any) -> bytes:
     given = {"chunk": b"G1 X1\n", "last": False, "run": False, "seq": 0, "settings": PlanSettings()} | changes
-    return instance.call("plan_job", cbor.encode_struct(PlanJobRequest(**given)))
+    return instance.call("plan_job", cbor.encode(PlanJobRequest(**given)))
 
 
 def test_a_chunk_out_of_order_and_one_after_the_last_are_bad_requests(skill):
@@ -519,7 +519,7 @@ HALF, NAN = b"\xf9\x38\x00", b"\xf9\x7e\x00"
 @pytest.mark.parametrize("where", ["chord_mm", r"start_mm\[1\]"])
 def test_a_float_that_is_not_finite_or_not_in_its_shortest_form_is_refused_by_its_path(skill, where, other, message):
     settings = PlanSettings(chord_mm=0.5) if where == "chord_mm" else PlanSettings(start_mm=(1.0, 0.5, 2.0))
-    request = cbor.encode_struct(PlanJobRequest(chunk=b"", last=True, run=False, seq=0, settings=settings))
+    request = cbor.encode(PlanJobRequest(chunk=b"", last=True, run=False, seq=0, settings=settings))
     assert request.count(HALF) == 1
     with skill.loaded.instance() as instance:
         instance.call("plan_job", request)

@@ -27,9 +27,6 @@ TAG_COSE_SIGN1 = 18  # RFC 9052, section 2
 T = TypeVar("T")
 
 
-encode_struct = encode
-
-
 def decode(data: bytes, what: str, *, bytes_max: int = DEFAULT.frame_bytes_max, tags: tuple[int, ...] = ()) -> Any:
     """Decodes exactly one deterministic item. `what` names the data in the error.
 

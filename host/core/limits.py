@@ -60,6 +60,7 @@ class Limits:
     versions_kept: int = 3
     fetch_attempts_max: int = 5
     fetch_idle_s_max: int = 30
+    fetch_total_s_max: int = 3_600
     nodes_connected_max: int = 5_000
 
     # Audit.

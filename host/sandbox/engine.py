@@ -75,6 +75,11 @@ class SkillEngine:
         self._ticker = threading.Thread(target=self._tick, name="snapcount-epoch", daemon=True)
         self._ticker.start()
 
+    def interrupt(self) -> None:
+        """Ends every call that is running now, as if its deadline had passed: for a host that stops."""
+        for _ in range(self.ticks(self.limits.deadline_ms_max)):
+            self.engine.increment_epoch()
+
     def ticks(self, deadline_ms: int) -> int:
         """The deadline in epochs: at least `deadline_ms`, at most two ticks more."""
         return -(-deadline_ms // self.limits.epoch_tick_ms) + 1

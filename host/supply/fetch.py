@@ -38,7 +38,9 @@ async def fetch_blob(session: aiohttp.ClientSession, base_url: str, digest: str,
 
 async def _receive(session: aiohttp.ClientSession, url: str, data: bytearray, size: int) -> None:
     headers = {"Range": f"bytes={len(data)}-"} if data else {}
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=DEFAULT.fetch_idle_s_max, sock_read=DEFAULT.fetch_idle_s_max)
+    timeout = aiohttp.ClientTimeout(
+        total=DEFAULT.fetch_total_s_max, sock_connect=DEFAULT.fetch_idle_s_max, sock_read=DEFAULT.fetch_idle_s_max
+    )
     async with session.get(url, headers=headers, timeout=timeout, allow_redirects=False) as response:
         if response.status not in (200, 206):
             raise NetworkError(f"{url}: expected the blob, the registry answered {response.status}")

@@ -94,16 +94,23 @@ class Installer:
                 if installed != pointed:
                     self._repoint(installed, problems)
                 break
+        with suppress(HostFault):  # they only take room
+            for digest in self._shop.store.orphans():
+                self._drop(digest)
         return problems
 
     def roll_back(self, name: str) -> SkillVersion:
-        """Activates the newest kept version that is older than the active one. Raises UsageError when there is none."""
+        """Activates the newest kept version that is older than the active one, and takes that one by no push again.
+
+        Raises UsageError when there is none.
+        """
         active = self._shop.store.active(name) if name in self._shop.store.names() else None
         older = [] if active is None else [entry for entry in self._shop.store.versions(name) if entry.order < active.order]
         if active is None or not older:
             raise UsageError(f"{safe(name)}: no earlier version is kept")
         version = self._load(self._verified(older[0]))
         self._require_self_test(version)
+        self._shop.store.hold_back(name, active.digest)
         self._shop.store.activate(older[0])
         self._swap(version)
         with suppress(HostFault):
@@ -214,6 +221,8 @@ class Installer:
         grant(what, manifest.capabilities, self._facts.allowed)
 
     def _require_newer(self, bundle: Bundle) -> None:
+        if bundle.digest in self._shop.store.held_back(bundle.manifest.name):
+            raise Incompatible(f"{bundle.label}: the owner of this node went back from it; push a newer version")
         try:
             active = self._shop.store.active(bundle.manifest.name)
         except StateDamaged:

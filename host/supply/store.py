@@ -19,6 +19,8 @@ from host.core.manifest import Name
 from host.core.text import safe
 
 ACTIVE = "active"
+HELD = "held-back.json"
+HELD_MAX = 16
 
 
 class Installed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,6 +138,24 @@ class SkillStore:
             self.forget(entry)
             self.discard(entry.digest)
         return [entry.digest for entry in kept]
+
+    def hold_back(self, name: str, digest: str) -> None:
+        """Writes down that the owner went back from this bundle, so that no push brings it again. The last `HELD_MAX` are kept."""
+        held = [*(entry for entry in self.held_back(name) if entry != digest), digest]
+        files.write_atomic(self._skills / name / HELD, msgspec.json.encode(held[-HELD_MAX:]))
+
+    def held_back(self, name: str) -> list[str]:
+        """The bundles that the owner went back from. Raises StateDamaged."""
+        try:
+            return msgspec.json.decode((self._skills / name / HELD).read_bytes(), type=list[Digest])
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StateDamaged(f"skills/{name}/{HELD}: not a list of digests; remove it, and decide on roll-backs again") from error
+
+    def orphans(self) -> list[str]:
+        """Blobs that no kept version refers to: what a kill between two steps of an install left."""
+        return [digest for path in self._blobs.iterdir() if not self.referenced(digest := f"sha256:{path.name}")]
 
     def referenced(self, digest: str) -> bool:
         """Whether any kept version of any skill has this digest."""

@@ -1,0 +1,641 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# distutils: extra_compile_args = -ffp-contract=off
+"""When to send to each agent so that all are ready at T. The rules and their reasons stand in arrival_reference.py.
+
+One pass reads twelve bytes an agent, writes its lead time and bucket, and appends it to its bucket's pile: a list of chunks of
+fixed size. A second pass copies the piles out in send order. There is no histogram, so a wide range of leads costs nothing, and of
+the three scattered stores of a counting sort, which bound it, one is saved (docs/decisions/0006). Contraction is off because a fused
+multiply-add rounds once where the reference rounds twice.
+"""
+
+from array import array
+from libc.math cimport INFINITY, ceil, isfinite
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+# In C because of what Cython cannot say: vector types, and one function compiled for two instruction sets. The widest that the
+# processor has is chosen when the module is loaded, so a wheel runs anywhere; elsewhere the plain version is the only one.
+cdef extern from *:
+    """
+    #include <stdint.h>
+
+    #define ARRIVAL_BUCKETS 16384
+    #define ARRIVAL_SKIP ARRIVAL_BUCKETS
+    #define ARRIVAL_PILES (ARRIVAL_BUCKETS + 1)
+    #define ARRIVAL_CHUNK 256
+    #define ARRIVAL_STRIDE 16
+    /* Appending runs this far behind computing, so that neither waits for the other's stores. */
+    #define ARRIVAL_LAG 128
+
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+    #define ARRIVAL_CLONES __attribute__((noinline, target_clones("avx2", "default")))
+    #else
+    #define ARRIVAL_CLONES __attribute__((noinline))
+    #endif
+
+    typedef struct {
+        uint32_t cursor[ARRIVAL_PILES];   /* where the next agent goes; a multiple of ARRIVAL_CHUNK: a new chunk first */
+        uint32_t chunks[ARRIVAL_PILES];
+        uint64_t used[ARRIVAL_PILES / 64 + 1];
+        uint32_t *entries;
+        uint32_t next;
+    } arrival_piles;
+
+    typedef struct {
+        float weight;         /* a hundredth of the payload's weight, since slopes are in hundredths */
+        float available_ms;
+        float buckets_per_ms;
+    } arrival_call;
+
+    typedef int32_t arrival_ints __attribute__((vector_size(32), aligned(4)));
+    typedef float arrival_floats __attribute__((vector_size(32), aligned(4)));
+    typedef uint16_t arrival_shorts __attribute__((vector_size(16), aligned(2)));
+
+    /* The first entry of a chunk says where the pile's chunk before it begins. */
+    static __attribute__((noinline, cold)) uint32_t arrival_new_chunk(arrival_piles *piles, uint32_t pile, uint32_t end) {
+        uint32_t start = piles->next;
+        piles->next += ARRIVAL_CHUNK;
+        piles->entries[start] = end - ARRIVAL_CHUNK;
+        piles->chunks[pile] += 1;
+        piles->used[pile >> 6] |= (uint64_t)1 << (pile & 63);
+        return start + 1;
+    }
+
+    static inline __attribute__((always_inline)) void arrival_append(
+        arrival_piles *piles, uint32_t *restrict cursor, uint32_t *restrict entries, uint32_t pile, uint32_t agent) {
+        uint32_t at = cursor[pile];
+        if (__builtin_expect(at % ARRIVAL_CHUNK == 0, 0)) at = arrival_new_chunk(piles, pile, at);
+        cursor[pile] = at + 1;
+        entries[at] = agent;
+    }
+
+    static inline float arrival_lead(float fixed, float work, uint32_t load, float weight) {
+        float queue = (float)(load & 0xffff), per_item = (float)(load >> 16 & 0xff), per_weight = (float)(load >> 24);
+        return fixed + (work * (1.0f + per_weight * weight)) * (1.0f + (per_item * queue) * 0.01f);
+    }
+
+    static inline uint16_t arrival_bucket(float lead, const arrival_call *call) {
+        float bucket = lead * call->buckets_per_ms;
+        if (!(lead <= call->available_ms)) return ARRIVAL_SKIP;
+        return (uint16_t)(bucket < ARRIVAL_BUCKETS - 1 ? bucket : ARRIVAL_BUCKETS - 1);
+    }
+
+    /* arrival_lead and arrival_bucket, eight agents at once. */
+    static inline __attribute__((always_inline)) void arrival_eight(
+        const float *fixed, const float *work, const uint32_t *load, const arrival_call *call, float *lead, uint16_t *bucket) {
+        arrival_ints bits = *(const arrival_ints *)load, known, small, number;
+        arrival_floats queue = __builtin_convertvector(bits & 0xffff, arrival_floats);
+        arrival_floats per_item = __builtin_convertvector(bits >> 16 & 0xff, arrival_floats);
+        arrival_floats per_weight = __builtin_convertvector(bits >> 24 & 0xff, arrival_floats);
+        arrival_floats ms = *(const arrival_floats *)fixed
+            + (*(const arrival_floats *)work * (1.0f + per_weight * call->weight)) * (1.0f + (per_item * queue) * 0.01f);
+        arrival_floats scaled = ms * call->buckets_per_ms, last;
+        last = (arrival_floats){0} + (float)(ARRIVAL_BUCKETS - 1);
+        *(arrival_floats *)lead = ms;
+        small = scaled < last;
+        scaled = (arrival_floats)(((arrival_ints)scaled & small) | ((arrival_ints)last & ~small));
+        number = __builtin_convertvector(scaled, arrival_ints);
+        known = ms <= call->available_ms;
+        number = (number & known) | (ARRIVAL_SKIP & ~known);
+        *(arrival_shorts *)bucket = __builtin_convertvector(number, arrival_shorts);
+    }
+
+    static ARRIVAL_CLONES void arrival_table_pass(
+        const float *fixed, const float *work, const uint32_t *load, uint32_t count, const arrival_call *call_,
+        float *lead, uint16_t *bucket, arrival_piles *piles) {
+        arrival_call call = *call_;
+        uint32_t *cursor = piles->cursor, *entries = piles->entries, at = 0, appended = 0;
+        for (; at + ARRIVAL_STRIDE <= count; at += ARRIVAL_STRIDE) {
+            arrival_eight(fixed + at, work + at, load + at, &call, lead + at, bucket + at);
+            arrival_eight(fixed + at + 8, work + at + 8, load + at + 8, &call, lead + at + 8, bucket + at + 8);
+            if (at < ARRIVAL_LAG) continue;
+    #pragma GCC unroll 16
+            for (int i = 0; i < ARRIVAL_STRIDE; i++) arrival_append(piles, cursor, entries, bucket[appended + i], appended + i);
+            appended += ARRIVAL_STRIDE;
+        }
+        for (; at < count; at++) {
+            lead[at] = arrival_lead(fixed[at], work[at], load[at], call.weight);
+            bucket[at] = arrival_bucket(lead[at], &call);
+        }
+        for (; appended < count; appended++) arrival_append(piles, cursor, entries, bucket[appended], appended);
+    }
+    """
+    enum:
+        BUCKETS "ARRIVAL_BUCKETS"
+        PILES "ARRIVAL_PILES"
+        CHUNK "ARRIVAL_CHUNK"
+        SKIP_BUCKET "ARRIVAL_SKIP"
+
+    ctypedef struct Piles "arrival_piles":
+        uint32_t *cursor
+        uint32_t *chunks
+        uint64_t *used
+        uint32_t *entries
+        uint32_t next
+
+    ctypedef struct Call "arrival_call":
+        float weight
+        float available_ms
+        float buckets_per_ms
+
+    void append_to "arrival_append"(Piles *piles, uint32_t *cursor, uint32_t *entries, uint32_t pile, uint32_t agent) noexcept nogil
+    float lead_of "arrival_lead"(float fixed, float work, uint32_t load, float weight) noexcept nogil
+    uint16_t bucket_of "arrival_bucket"(float lead, const Call *call) noexcept nogil
+    void table_pass "arrival_table_pass"(const float *fixed, const float *work, const uint32_t *load, uint32_t count, const Call *call,
+                                         float *lead, uint16_t *bucket, Piles *piles) noexcept nogil
+
+    int highest_bit "63 ^ __builtin_clzll"(uint64_t word) noexcept nogil
+
+cdef enum:
+    CLASSES = 6
+    STATES = 4
+    FIRST_STATE_NEVER_SENT_TO = 2
+    SAMPLES = 32
+    SAMPLES_MIN = 8
+    BASE_PER_WEIGHT = 50
+    BASE_PER_ITEM = 10
+    AGENTS = 1 << 24
+
+cdef double MS_MAX_ = 1e8, WEIGHT_MAX_ = 16.0, AHEAD_MS_MAX_ = 1e9, RECENT_MS = 10_000.0
+cdef float BUFFER_MS = 50.0
+cdef double OUTLIER = 3.0, PRIOR_WEIGHT = 1.0, PRIOR_ITEM = 9.0
+cdef float[CLASSES] BASE_MS
+BASE_MS[0], BASE_MS[1], BASE_MS[2], BASE_MS[3], BASE_MS[4], BASE_MS[5] = 10, 50, 200, 100, 150, 60_000
+
+EDGE, SERVERLESS, PERSISTENT, GPU, LOCAL, HUMAN = range(6)
+ACTIVE, DEGRADED, OFFLINE, QUARANTINED = range(4)
+BASE, LEARNED = range(2)
+BUCKETS_MAX, SKIP, AGENTS_MAX, OBSERVATIONS, OBSERVATIONS_MIN = BUCKETS, SKIP_BUCKET, AGENTS, SAMPLES, SAMPLES_MIN
+
+
+cdef struct Estimates:
+    float *fixed
+    float *work
+    uint32_t *load
+
+cdef struct Ring:
+    float[SAMPLES] delay_ms
+    float[SAMPLES] processing_ms
+    float[SAMPLES] weight
+    uint16_t[SAMPLES] queue
+
+
+cdef int _within(double value, double low, double high, str name) except -1:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, not {value}")
+    return 0
+
+
+cdef void insert_sorted(double *values, int count, double value) noexcept nogil:
+    cdef int at = count
+    while at > 0 and values[at - 1] > value:
+        values[at] = values[at - 1]
+        at -= 1
+    values[at] = value
+
+
+cdef uint32_t hundredths(double slope, double mean, double at) noexcept nogil:
+    cdef double relative
+    if mean <= 0.0 or slope <= 0.0:
+        return 0
+    relative = slope / mean
+    if relative * at >= 1.0:
+        return 255
+    relative = 100.0 * (relative / (1.0 - relative * at))
+    return <uint32_t>(relative + 0.5) if relative < 255.0 else 255
+
+
+cdef uint32_t slopes_of(const Ring *ring, int count) noexcept nogil:
+    """The slopes as the load column holds them: hundredths per unit of weight << 24 | hundredths per queued item << 16."""
+    cdef double[SAMPLES] ordered
+    cdef double limit, y, w, q, work, by_weight, by_item, determinant
+    cdef double mean_y = 0.0, mean_w = 0.0, mean_q = 0.0, ww = PRIOR_WEIGHT, qq = PRIOR_ITEM, wq = 0.0, wy, qy
+    cdef int i
+    for i in range(count):
+        insert_sorted(ordered, i, ring.processing_ms[i])
+    limit = OUTLIER * ordered[count // 2]
+    for i in range(count):
+        y = ring.processing_ms[i]
+        mean_y += y if y < limit else limit
+        mean_w += ring.weight[i]
+        mean_q += ring.queue[i]
+    mean_y /= count
+    mean_w /= count
+    mean_q /= count
+    work = mean_y / ((1.0 + 0.5 * mean_w) * (1.0 + 0.1 * mean_q))
+    wy = PRIOR_WEIGHT * (0.5 * work * (1.0 + 0.1 * mean_q))
+    qy = PRIOR_ITEM * (0.1 * work * (1.0 + 0.5 * mean_w))
+    for i in range(count):
+        y = ring.processing_ms[i]
+        y = (y if y < limit else limit) - mean_y
+        w = ring.weight[i] - mean_w
+        q = ring.queue[i] - mean_q
+        ww += w * w
+        qq += q * q
+        wq += w * q
+        wy += w * y
+        qy += q * y
+    determinant = ww * qq - wq * wq
+    by_weight = (wy * qq - qy * wq) / determinant
+    by_item = (qy * ww - wy * wq) / determinant
+    return hundredths(by_weight, mean_y, mean_w) << 24 | hundredths(by_item, mean_y, mean_q) << 16
+
+
+cdef class Table:
+    """The agents, in columns; see arrival_reference.Table."""
+
+    cdef readonly uint32_t size
+    cdef readonly double quantile
+    cdef Estimates[2] estimates
+    cdef float *rtt_ms
+    cdef float *drift
+    cdef float *reliability
+    cdef double *heartbeat_ms
+    cdef uint8_t *agent_class
+    cdef uint8_t *state
+    cdef uint32_t *observed
+    cdef Ring *rings
+
+    def __cinit__(self, size, double quantile=0.95):
+        cdef uint32_t agent
+        cdef int kind
+        if not 0 <= size <= AGENTS_MAX:
+            raise ValueError(f"size must be from 0 to {AGENTS_MAX}, not {size}")
+        _within(quantile, 0.5, 1.0, "quantile")
+        self.size = size
+        self.quantile = quantile
+        for kind in range(2):
+            self.estimates[kind] = Estimates(<float *>self.column(4), <float *>self.column(4), <uint32_t *>self.column(4))
+        self.rtt_ms, self.drift, self.reliability = <float *>self.column(4), <float *>self.column(4), <float *>self.column(4)
+        self.heartbeat_ms = <double *>self.column(8)
+        self.agent_class, self.state = <uint8_t *>self.column(1), <uint8_t *>self.column(1)
+        self.observed = <uint32_t *>self.column(4)
+        self.rings = <Ring *>self.column(sizeof(Ring))
+        for agent in range(self.size):
+            self.put(agent, 0.0, 0, 0.0, 0.0, 0, -INFINITY, OFFLINE)
+
+    def __dealloc__(self):
+        cdef int kind
+        for kind in range(2):
+            free(self.estimates[kind].fixed)
+            free(self.estimates[kind].work)
+            free(self.estimates[kind].load)
+        free(self.rtt_ms)
+        free(self.drift)
+        free(self.reliability)
+        free(self.heartbeat_ms)
+        free(self.agent_class)
+        free(self.state)
+        free(self.observed)
+        free(self.rings)
+
+    def __len__(self):
+        return self.size
+
+    # calloc, because pages that nobody wrote to cost no memory: most of a large table's rings.
+    cdef void *column(self, size_t width) except NULL:
+        cdef void *memory = calloc(self.size + 1, width)
+        if memory == NULL:
+            raise MemoryError
+        return memory
+
+    cdef int check(self, object agent) except -1:
+        if not 0 <= agent < self.size:
+            raise IndexError(f"the table has agents 0 to {<int>self.size - 1}, not {agent}")
+        return 0
+
+    cdef void put(self, uint32_t agent, float rtt_ms, uint16_t queue, float drift, float reliability, uint8_t agent_class,
+                  double heartbeat_ms, uint8_t state) noexcept nogil:
+        self.rtt_ms[agent] = rtt_ms
+        self.drift[agent] = drift
+        self.reliability[agent] = reliability
+        self.agent_class[agent] = agent_class
+        self.heartbeat_ms[agent] = heartbeat_ms
+        self.state[agent] = state
+        self.estimates[0].load[agent] = BASE_PER_WEIGHT << 24 | BASE_PER_ITEM << 16 | queue
+        self.estimates[1].load[agent] = queue
+        self.estimate_(agent)
+
+    cdef void estimate_(self, uint32_t agent) noexcept nogil:
+        """Both estimators' columns from what is known of the agent. An infinite lead is the mark of one that is never sent to."""
+        cdef float buffer_ms = BUFFER_MS * self.drift[agent]
+        cdef double[SAMPLES] delays
+        cdef double[SAMPLES] works
+        cdef const Ring *ring = self.rings + agent
+        cdef uint32_t queue = self.estimates[0].load[agent] & 0xFFFF, slopes
+        cdef int count = <int>self.observed[agent] if self.observed[agent] < SAMPLES else SAMPLES, rank, i
+        cdef double per_weight, per_item
+        self.estimates[0].fixed[agent] = 0.5 * self.rtt_ms[agent] + buffer_ms
+        self.estimates[0].work[agent] = BASE_MS[self.agent_class[agent]]
+        if count < SAMPLES_MIN:
+            self.estimates[1].fixed[agent] = self.estimates[0].fixed[agent]
+            self.estimates[1].work[agent] = self.estimates[0].work[agent]
+            self.estimates[1].load[agent] = self.estimates[0].load[agent]
+        else:
+            slopes = slopes_of(ring, count)
+            per_weight, per_item = (slopes >> 24) * 0.01, (slopes >> 16 & 0xFF) * 0.01
+            for i in range(count):
+                insert_sorted(delays, i, ring.delay_ms[i])
+                insert_sorted(works, i, ring.processing_ms[i] / ((1.0 + per_weight * ring.weight[i]) * (1.0 + per_item * ring.queue[i])))
+            rank = <int>ceil(self.quantile * count) - 1
+            self.estimates[1].fixed[agent] = <float>delays[rank] + buffer_ms
+            self.estimates[1].work[agent] = <float>works[rank]
+            self.estimates[1].load[agent] = slopes | queue
+        if self.state[agent] >= FIRST_STATE_NEVER_SENT_TO:
+            self.estimates[0].fixed[agent] = INFINITY
+            self.estimates[1].fixed[agent] = INFINITY
+
+    def update(self, agent, double rtt_ms, int queue, double drift, double reliability, int agent_class, double heartbeat_ms, int state):
+        self.check(agent)
+        _within(rtt_ms, 0, MS_MAX_, "rtt_ms")
+        _within(queue, 0, 65535, "queue")
+        _within(drift, 0, 1, "drift")
+        _within(reliability, 0, 1, "reliability")
+        _within(agent_class, 0, CLASSES - 1, "agent_class")
+        _within(state, 0, STATES - 1, "state")
+        if not isfinite(heartbeat_ms):
+            raise ValueError(f"heartbeat_ms must be finite, not {heartbeat_ms}")
+        self.put(agent, rtt_ms, queue, drift, reliability, agent_class, heartbeat_ms, state)
+
+    def load(self, first, const float[::1] rtt_ms, const uint16_t[::1] queue, const float[::1] drift, const float[::1] reliability,
+             const uint8_t[::1] agent_class, const double[::1] heartbeat_ms, const uint8_t[::1] state):
+        cdef Py_ssize_t count = rtt_ms.shape[0], at, bad = -1
+        cdef uint32_t start
+        for column in (queue, drift, reliability, agent_class, heartbeat_ms, state):
+            if len(column) != count:
+                raise ValueError(f"all columns must have {count} rows, as the first one has; one has {len(column)}")
+        if not 0 <= first <= self.size or count > self.size - first:
+            raise IndexError(f"{count} rows from {first} do not fit a table of {self.size} agents")
+        start = first
+        with nogil:
+            for at in range(count):
+                if not (0 <= rtt_ms[at] <= MS_MAX_ and 0 <= drift[at] <= 1 and 0 <= reliability[at] <= 1 and agent_class[at] < CLASSES
+                        and isfinite(heartbeat_ms[at]) and state[at] < STATES):
+                    bad = at
+                    break
+            else:
+                for at in range(count):
+                    self.put(start + at, rtt_ms[at], queue[at], drift[at], reliability[at], agent_class[at], heartbeat_ms[at], state[at])
+        if bad >= 0:
+            raise ValueError(f"row {bad} of the columns has a value out of range; nothing was loaded")
+
+    def set_state(self, agent, int state):
+        self.check(agent)
+        _within(state, 0, STATES - 1, "state")
+        self.state[<uint32_t>agent] = state
+        self.estimate_(agent)
+
+    def observe(self, agent, double delay_ms, double processing_ms, double weight, int queue):
+        cdef Ring *ring
+        cdef uint32_t row
+        cdef int slot
+        self.check(agent)
+        _within(delay_ms, 0, MS_MAX_, "delay_ms")
+        _within(processing_ms, 0, MS_MAX_, "processing_ms")
+        _within(weight, 0, WEIGHT_MAX_, "weight")
+        _within(queue, 0, 65535, "queue")
+        row = agent
+        ring = self.rings + row
+        slot = self.observed[row] % SAMPLES
+        ring.delay_ms[slot] = delay_ms
+        ring.processing_ms[slot] = processing_ms
+        ring.weight[slot] = weight
+        ring.queue[slot] = queue
+        # Past two rounds only the position in the ring counts, so the number stays small.
+        self.observed[row] = self.observed[row] + 1 if self.observed[row] < 2 * SAMPLES - 1 else SAMPLES
+        self.estimate_(row)
+
+    def forget(self, agent):
+        self.check(agent)
+        self.observed[<uint32_t>agent] = 0
+        self.estimate_(agent)
+
+    def lead_ms(self, agent, double weight=0.0, int estimator=LEARNED):
+        cdef Estimates *columns
+        self.check(agent)
+        _within(weight, 0, WEIGHT_MAX_, "weight")
+        _within(estimator, 0, 1, "estimator")
+        columns = &self.estimates[estimator]
+        return lead_of(columns.fixed[<uint32_t>agent], columns.work[<uint32_t>agent], columns.load[<uint32_t>agent], <float>(weight * 0.01))
+
+    def estimate(self, agent, int estimator=LEARNED):
+        cdef Estimates *columns
+        self.check(agent)
+        _within(estimator, 0, 1, "estimator")
+        columns = &self.estimates[estimator]
+        return (columns.fixed[<uint32_t>agent], columns.work[<uint32_t>agent], columns.load[<uint32_t>agent] >> 24,
+                columns.load[<uint32_t>agent] >> 16 & 0xFF)
+
+    def row(self, agent):
+        cdef uint32_t at
+        self.check(agent)
+        at = agent
+        return (self.rtt_ms[at], self.estimates[0].load[at] & 0xFFFF, self.drift[at], self.reliability[at], self.agent_class[at],
+                self.heartbeat_ms[at], self.state[at])
+
+    def observations(self, agent):
+        self.check(agent)
+        return min(self.observed[<uint32_t>agent], SAMPLES)
+
+
+cdef void selection_pass(const Estimates *columns, const uint32_t *selection, uint32_t count, const Call *call, float *lead,
+                         uint16_t *bucket, Piles *piles) noexcept nogil:
+    cdef uint32_t at, agent
+    for at in range(count):
+        agent = selection[at]
+        lead[at] = lead_of(columns.fixed[agent], columns.work[agent], columns.load[agent], call.weight)
+        bucket[at] = bucket_of(lead[at], call)
+        append_to(piles, piles.cursor, piles.entries, bucket[at], agent)
+
+
+cdef uint32_t copy_out(Piles *piles, uint32_t pile, uint32_t *order) noexcept nogil:
+    """Copies a pile to `order`, from its last chunk back to its first, empties it, and says how many there were."""
+    cdef uint32_t last = piles.cursor[pile] - 1, start = last - last % CHUNK, left = piles.chunks[pile] - 1
+    cdef uint32_t count = left * (CHUNK - 1) + last % CHUNK
+    memcpy(order + left * (CHUNK - 1), piles.entries + start + 1, (last - start) * sizeof(uint32_t))
+    while left > 0:
+        left -= 1
+        start = piles.entries[start]
+        memcpy(order + left * (CHUNK - 1), piles.entries + start + 1, (CHUNK - 1) * sizeof(uint32_t))
+    piles.cursor[pile] = 0
+    piles.chunks[pile] = 0
+    return count
+
+
+cdef double longest_lead(const float *lead, const uint16_t *bucket, uint32_t count) noexcept nogil:
+    cdef float longest = 0.0
+    cdef uint32_t at
+    for at in range(count):
+        if bucket[at] == BUCKETS - 1 and lead[at] > longest:
+            longest = lead[at]
+    return longest
+
+
+cdef class Schedule:
+    """The buffers of one schedule, used again by the next `compute`; see arrival_reference.Schedule."""
+
+    cdef readonly uint32_t size
+    cdef readonly uint32_t selected
+    cdef readonly uint32_t scheduled
+    cdef readonly uint32_t groups
+    cdef readonly double available_ms
+    cdef Piles *piles
+    cdef bint busy
+    cdef object _lead, _bucket, _order, _starts, _offsets, _confidence
+    cdef float[::1] lead_view, confidence_view
+    cdef uint16_t[::1] bucket_view
+    cdef uint32_t[::1] order_view, offsets_view
+    cdef double[::1] starts_view
+
+    def __cinit__(self, size):
+        cdef size_t chunks
+        if not 0 <= size <= AGENTS_MAX:
+            raise ValueError(f"size must be from 0 to {AGENTS_MAX}, not {size}")
+        self.size = size
+        # One element more than asked for: an empty buffer has no address.
+        self.lead_view = self._lead = array("f", bytes(4 * (size + 1)))
+        self.bucket_view = self._bucket = array("H", bytes(2 * (size + 1)))
+        self.order_view = self._order = array("I", bytes(4 * (size + 1)))
+        self.confidence_view = self._confidence = array("f", bytes(4 * (size + 1)))
+        self.starts_view = self._starts = array("d", bytes(8 * (min(size, BUCKETS_MAX) + 1)))
+        self.offsets_view = self._offsets = array("I", bytes(4 * (min(size, BUCKETS_MAX) + 1)))
+        self.piles = <Piles *>calloc(1, sizeof(Piles))
+        if self.piles == NULL:
+            raise MemoryError
+        # Every pile may end in a chunk that is not full. What is never written to takes no memory.
+        chunks = self.size // (CHUNK - 1) + min(self.size, PILES) + 1
+        self.piles.entries = <uint32_t *>malloc(chunks * CHUNK * sizeof(uint32_t))
+        if self.piles.entries == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.piles != NULL:
+            free(self.piles.entries)
+            free(self.piles)
+
+    cdef uint32_t select(self, Table table, const uint32_t[::1] selection) except? 0xFFFFFFFF:
+        cdef Py_ssize_t count = table.size if selection is None else selection.shape[0], at
+        if count > self.size:
+            raise ValueError(f"this schedule has room for {self.size} agents, not {count}")
+        if selection is None or count == 0:
+            return count
+        for at in range(1, count):
+            if selection[at] <= selection[at - 1]:
+                raise ValueError(f"a selection must be in strictly ascending order; {selection[at]} follows {selection[at - 1]}")
+        if selection[count - 1] >= table.size:
+            raise IndexError(f"the table has agents 0 to {<int>table.size - 1}, not {selection[count - 1]}")
+        return count
+
+    def compute(self, Table table not None, double at_ms, double now_ms, double weight=0.0, const uint32_t[::1] selection=None,
+                int estimator=LEARNED, double bucket_ms=10.0):
+        cdef Call call
+        cdef const Estimates *columns
+        cdef const uint32_t *chosen = NULL
+        cdef uint32_t count
+        cdef double ahead_ms = at_ms - now_ms
+        if not -AHEAD_MS_MAX_ <= ahead_ms <= AHEAD_MS_MAX_:
+            raise ValueError(f"at_ms must be within {AHEAD_MS_MAX_:g} ms of now_ms, not {ahead_ms} ms away")
+        _within(weight, 0, WEIGHT_MAX_, "weight")
+        _within(estimator, 0, 1, "estimator")
+        _within(bucket_ms, 0.1, 60_000, "bucket_ms")
+        if self.busy:
+            raise RuntimeError("another thread is computing this schedule; each thread needs its own")
+        count = self.select(table, selection)
+        if selection is not None and count > 0:
+            chosen = &selection[0]
+        columns = &table.estimates[estimator]
+        call = Call(<float>(weight * 0.01), <float>ahead_ms, <float>(1.0 / bucket_ms))
+        self.busy = True
+        with nogil:
+            if selection is None:
+                table_pass(columns.fixed, columns.work, columns.load, count, &call, &self.lead_view[0], &self.bucket_view[0], self.piles)
+            else:
+                selection_pass(columns, chosen, count, &call, &self.lead_view[0], &self.bucket_view[0], self.piles)
+            self.arrange(count, at_ms, now_ms, bucket_ms)
+        self.available_ms = call.available_ms
+        self.selected = count
+        self.busy = False
+        return self.scheduled
+
+    cdef void arrange(self, uint32_t count, double at_ms, double now_ms, double bucket_ms) noexcept nogil:
+        """Copies the piles out, the longest leads first and the skipped last, and leaves them empty for the next call."""
+        cdef Piles *piles = self.piles
+        cdef uint32_t filled = 0, groups = 0, bucket
+        cdef int word = BUCKETS // 64
+        cdef uint64_t bits
+        cdef double before_ms, start_ms
+        while word > 0:
+            word -= 1
+            bits = piles.used[word]
+            piles.used[word] = 0
+            while bits:
+                bucket = word * 64 + highest_bit(bits)
+                bits ^= <uint64_t>1 << (bucket & 63)
+                before_ms = (bucket + 1) * bucket_ms
+                if bucket == BUCKETS - 1:
+                    before_ms = longest_lead(&self.lead_view[0], &self.bucket_view[0], count)
+                start_ms = at_ms - before_ms
+                self.starts_view[groups] = start_ms if start_ms > now_ms else now_ms
+                self.offsets_view[groups] = filled
+                groups += 1
+                filled += copy_out(piles, bucket, &self.order_view[0] + filled)
+        self.offsets_view[groups] = filled
+        self.groups = groups
+        self.scheduled = filled
+        if piles.cursor[SKIP_BUCKET]:
+            copy_out(piles, SKIP_BUCKET, &self.order_view[0] + filled)
+            piles.used[BUCKETS // 64] = 0
+        piles.next = 0
+
+    def assess(self, Table table not None, double now_ms, const uint32_t[::1] selection=None):
+        cdef uint32_t count, at, agent
+        cdef float *out
+        cdef float sum_
+        cdef bint whole = selection is None
+        if not isfinite(now_ms):
+            raise ValueError(f"now_ms must be finite, not {now_ms}")
+        count = self.select(table, selection)
+        out = &self.confidence_view[0]
+        with nogil:
+            if whole:
+                confidence_pass(table.reliability, table.drift, table.heartbeat_ms, count, now_ms, out)
+            else:
+                for at in range(count):
+                    agent = selection[at]
+                    confidence_pass(table.reliability + agent, table.drift + agent, table.heartbeat_ms + agent, 1, now_ms, out + at)
+        return memoryview(self._confidence)[:count].toreadonly()
+
+    @property
+    def lead_ms(self):
+        return memoryview(self._lead)[:self.selected].toreadonly()
+
+    @property
+    def bucket(self):
+        return memoryview(self._bucket)[:self.selected].toreadonly()
+
+    @property
+    def order(self):
+        return memoryview(self._order)[:self.scheduled].toreadonly()
+
+    @property
+    def skipped(self):
+        return memoryview(self._order)[self.scheduled:self.selected].toreadonly()
+
+    @property
+    def starts_ms(self):
+        return memoryview(self._starts)[:self.groups].toreadonly()
+
+    @property
+    def offsets(self):
+        return memoryview(self._offsets)[:self.groups + 1].toreadonly()
+
+
+cdef void confidence_pass(const float *reliability, const float *drift, const double *heartbeat_ms, uint32_t count, double now_ms,
+                          float *out) noexcept nogil:
+    cdef uint32_t at
+    cdef float value
+    for at in range(count):
+        value = (<float>0.5 * reliability[at] - <float>0.3 * drift[at]) + (<float>0.2 if now_ms - heartbeat_ms[at] <= RECENT_MS else <float>0.0)
+        value = value if value > 0.0 else <float>0.0
+        out[at] = value if value < 1.0 else <float>1.0
