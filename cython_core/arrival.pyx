@@ -24,7 +24,7 @@ cdef extern from *:
     #define ARRIVAL_SKIP ARRIVAL_BUCKETS
     #define ARRIVAL_PILES (ARRIVAL_BUCKETS + 1)
     #define ARRIVAL_CHUNK 256
-    #define ARRIVAL_STRIDE 16
+    #define ARRIVAL_STRIDE 32
     /* Appending runs this far behind computing, so that neither waits for the other's stores. */
     #define ARRIVAL_LAG 128
 
@@ -43,7 +43,7 @@ cdef extern from *:
     } arrival_piles;
 
     typedef struct {
-        float weight;         /* a hundredth of the payload's weight, since slopes are in hundredths */
+        float weight;
         float available_ms;
         float buckets_per_ms;
     } arrival_call;
@@ -52,73 +52,70 @@ cdef extern from *:
     typedef float arrival_floats __attribute__((vector_size(32), aligned(4)));
     typedef uint16_t arrival_shorts __attribute__((vector_size(16), aligned(2)));
 
-    /* The first entry of a chunk says where the pile's chunk before it begins. */
-    static __attribute__((noinline, cold)) uint32_t arrival_new_chunk(arrival_piles *piles, uint32_t pile, uint32_t end) {
-        uint32_t start = piles->next;
+    /* Appends to a pile whose last chunk is full. The first entry of a chunk says where the pile's chunk before it begins. */
+    static __attribute__((noinline, cold)) void arrival_append_chunk(arrival_piles *piles, const uint16_t *bucket, uint32_t agent) {
+        uint32_t pile = *bucket, start = piles->next;
         piles->next += ARRIVAL_CHUNK;
-        piles->entries[start] = end - ARRIVAL_CHUNK;
+        piles->entries[start] = piles->cursor[pile] - ARRIVAL_CHUNK;
+        piles->entries[start + 1] = agent;
+        piles->cursor[pile] = start + 2;
         piles->chunks[pile] += 1;
         piles->used[pile >> 6] |= (uint64_t)1 << (pile & 63);
-        return start + 1;
     }
 
+    /* The two paths share nothing on purpose: what the rare one needs would cost the frequent one registers. */
     static inline __attribute__((always_inline)) void arrival_append(
-        arrival_piles *piles, uint32_t *restrict cursor, uint32_t *restrict entries, uint32_t pile, uint32_t agent) {
-        uint32_t at = cursor[pile];
-        if (__builtin_expect(at % ARRIVAL_CHUNK == 0, 0)) at = arrival_new_chunk(piles, pile, at);
-        cursor[pile] = at + 1;
-        entries[at] = agent;
+        arrival_piles *piles, uint32_t *restrict cursor, uint32_t *restrict entries, const uint16_t *bucket, uint32_t agent) {
+        uint64_t pile = *bucket, at = cursor[pile];
+        if (__builtin_expect(at % ARRIVAL_CHUNK == 0, 0)) {
+            arrival_append_chunk(piles, bucket, agent);
+        } else {
+            cursor[pile] = (uint32_t)at + 1;
+            entries[at] = agent;
+        }
     }
 
-    static inline float arrival_lead(float fixed, float work, uint32_t load, float weight) {
-        float queue = (float)(load & 0xffff), per_item = (float)(load >> 16 & 0xff), per_weight = (float)(load >> 24);
-        return fixed + (work * (1.0f + per_weight * weight)) * (1.0f + (per_item * queue) * 0.01f);
+    static inline float arrival_lead(float weightless_ms, float per_weight_ms, const arrival_call *call) {
+        return weightless_ms + per_weight_ms * call->weight;
     }
 
-    static inline uint16_t arrival_bucket(float lead, const arrival_call *call) {
-        float bucket = lead * call->buckets_per_ms;
-        if (!(lead <= call->available_ms)) return ARRIVAL_SKIP;
+    static inline uint16_t arrival_bucket(float lead_ms, const arrival_call *call) {
+        float bucket = lead_ms * call->buckets_per_ms;
+        if (!(lead_ms <= call->available_ms)) return ARRIVAL_SKIP;
         return (uint16_t)(bucket < ARRIVAL_BUCKETS - 1 ? bucket : ARRIVAL_BUCKETS - 1);
     }
 
     /* arrival_lead and arrival_bucket, eight agents at once. */
     static inline __attribute__((always_inline)) void arrival_eight(
-        const float *fixed, const float *work, const uint32_t *load, const arrival_call *call, float *lead, uint16_t *bucket) {
-        arrival_ints bits = *(const arrival_ints *)load, known, small, number;
-        arrival_floats queue = __builtin_convertvector(bits & 0xffff, arrival_floats);
-        arrival_floats per_item = __builtin_convertvector(bits >> 16 & 0xff, arrival_floats);
-        arrival_floats per_weight = __builtin_convertvector(bits >> 24 & 0xff, arrival_floats);
-        arrival_floats ms = *(const arrival_floats *)fixed
-            + (*(const arrival_floats *)work * (1.0f + per_weight * call->weight)) * (1.0f + (per_item * queue) * 0.01f);
-        arrival_floats scaled = ms * call->buckets_per_ms, last;
-        last = (arrival_floats){0} + (float)(ARRIVAL_BUCKETS - 1);
-        *(arrival_floats *)lead = ms;
-        small = scaled < last;
-        scaled = (arrival_floats)(((arrival_ints)scaled & small) | ((arrival_ints)last & ~small));
-        number = __builtin_convertvector(scaled, arrival_ints);
-        known = ms <= call->available_ms;
-        number = (number & known) | (ARRIVAL_SKIP & ~known);
+        const float *weightless_ms, const float *per_weight_ms, const arrival_call *call, float *lead_ms, uint16_t *bucket) {
+        arrival_floats lead = *(const arrival_floats *)weightless_ms + *(const arrival_floats *)per_weight_ms * call->weight;
+        arrival_floats scaled = lead * call->buckets_per_ms, last = (arrival_floats){0} + (float)(ARRIVAL_BUCKETS - 1);
+        arrival_ints in_time = lead <= call->available_ms, inside = scaled < last, number;
+        *(arrival_floats *)lead_ms = lead;
+        number = __builtin_convertvector((arrival_floats)(((arrival_ints)scaled & inside) | ((arrival_ints)last & ~inside)), arrival_ints);
+        number = (number & in_time) | (ARRIVAL_SKIP & ~in_time);
         *(arrival_shorts *)bucket = __builtin_convertvector(number, arrival_shorts);
     }
 
     static ARRIVAL_CLONES void arrival_table_pass(
-        const float *fixed, const float *work, const uint32_t *load, uint32_t count, const arrival_call *call_,
-        float *lead, uint16_t *bucket, arrival_piles *piles) {
+        const float *weightless_ms, const float *per_weight_ms, uint32_t count, const arrival_call *call_,
+        float *lead_ms, uint16_t *bucket, arrival_piles *piles) {
         arrival_call call = *call_;
         uint32_t *cursor = piles->cursor, *entries = piles->entries, at = 0, appended = 0;
         for (; at + ARRIVAL_STRIDE <= count; at += ARRIVAL_STRIDE) {
-            arrival_eight(fixed + at, work + at, load + at, &call, lead + at, bucket + at);
-            arrival_eight(fixed + at + 8, work + at + 8, load + at + 8, &call, lead + at + 8, bucket + at + 8);
-            if (at < ARRIVAL_LAG) continue;
     #pragma GCC unroll 16
-            for (int i = 0; i < ARRIVAL_STRIDE; i++) arrival_append(piles, cursor, entries, bucket[appended + i], appended + i);
+            for (uint32_t i = at; i < at + ARRIVAL_STRIDE; i += 8)
+                arrival_eight(weightless_ms + i, per_weight_ms + i, &call, lead_ms + i, bucket + i);
+            if (at < ARRIVAL_LAG) continue;
+    #pragma GCC unroll 64
+            for (uint32_t i = 0; i < ARRIVAL_STRIDE; i++) arrival_append(piles, cursor, entries, bucket + appended + i, appended + i);
             appended += ARRIVAL_STRIDE;
         }
         for (; at < count; at++) {
-            lead[at] = arrival_lead(fixed[at], work[at], load[at], call.weight);
-            bucket[at] = arrival_bucket(lead[at], &call);
+            lead_ms[at] = arrival_lead(weightless_ms[at], per_weight_ms[at], &call);
+            bucket[at] = arrival_bucket(lead_ms[at], &call);
         }
-        for (; appended < count; appended++) arrival_append(piles, cursor, entries, bucket[appended], appended);
+        for (; appended < count; appended++) arrival_append(piles, cursor, entries, bucket + appended, appended);
     }
     """
     enum:
@@ -139,13 +136,13 @@ cdef extern from *:
         float available_ms
         float buckets_per_ms
 
-    void append_to "arrival_append"(Piles *piles, uint32_t *cursor, uint32_t *entries, uint32_t pile, uint32_t agent) noexcept nogil
-    float lead_of "arrival_lead"(float fixed, float work, uint32_t load, float weight) noexcept nogil
-    uint16_t bucket_of "arrival_bucket"(float lead, const Call *call) noexcept nogil
-    void table_pass "arrival_table_pass"(const float *fixed, const float *work, const uint32_t *load, uint32_t count, const Call *call,
-                                         float *lead, uint16_t *bucket, Piles *piles) noexcept nogil
+    void append_to "arrival_append"(Piles *piles, uint32_t *cursor, uint32_t *entries, const uint16_t *bucket, uint32_t agent) noexcept nogil
+    float lead_of "arrival_lead"(float weightless_ms, float per_weight_ms, const Call *call) noexcept nogil
+    uint16_t bucket_of "arrival_bucket"(float lead_ms, const Call *call) noexcept nogil
+    void table_pass "arrival_table_pass"(const float *weightless_ms, const float *per_weight_ms, uint32_t count, const Call *call,
+                                         float *lead_ms, uint16_t *bucket, Piles *piles) noexcept nogil
 
-    int highest_bit "63 ^ __builtin_clzll"(uint64_t word) noexcept nogil
+    int leading_zeros "__builtin_clzll"(uint64_t word) noexcept nogil
 
 cdef enum:
     CLASSES = 6
@@ -153,14 +150,12 @@ cdef enum:
     FIRST_STATE_NEVER_SENT_TO = 2
     SAMPLES = 32
     SAMPLES_MIN = 8
-    BASE_PER_WEIGHT = 50
-    BASE_PER_ITEM = 10
     AGENTS = 1 << 24
 
-cdef double MS_MAX_ = 1e8, WEIGHT_MAX_ = 16.0, AHEAD_MS_MAX_ = 1e9, RECENT_MS = 10_000.0
-cdef float BUFFER_MS = 50.0
-cdef double OUTLIER = 3.0, PRIOR_WEIGHT = 1.0, PRIOR_ITEM = 9.0
-cdef float[CLASSES] BASE_MS
+cdef double BASE_PER_WEIGHT = 0.5, BASE_PER_ITEM = 0.1, SLOPE_MAX = 10.0, BUFFER_MS = 50.0
+cdef double PRIOR_WEIGHT = 1.0, PRIOR_ITEM = 9.0, OUTLIER = 3.0
+cdef double MS_MAX_ = 1e8, WEIGHT_MAX_ = 16.0, RECENT_MS = 10_000.0
+cdef double[CLASSES] BASE_MS
 BASE_MS[0], BASE_MS[1], BASE_MS[2], BASE_MS[3], BASE_MS[4], BASE_MS[5] = 10, 50, 200, 100, 150, 60_000
 
 EDGE, SERVERLESS, PERSISTENT, GPU, LOCAL, HUMAN = range(6)
@@ -169,10 +164,23 @@ BASE, LEARNED = range(2)
 BUCKETS_MAX, SKIP, AGENTS_MAX, OBSERVATIONS, OBSERVATIONS_MIN = BUCKETS, SKIP_BUCKET, AGENTS, SAMPLES, SAMPLES_MIN
 
 
-cdef struct Estimates:
-    float *fixed
-    float *work
-    uint32_t *load
+cdef struct Prepared:
+    float *weightless_ms
+    float *per_weight_ms
+
+cdef struct Agent:
+    float rtt_ms
+    float drift
+    uint16_t queue
+    uint8_t agent_class
+    uint8_t state
+    uint32_t observed
+
+cdef struct Estimate:
+    float one_way_ms
+    float work_ms
+    float per_weight
+    float per_item
 
 cdef struct Ring:
     float[SAMPLES] delay_ms
@@ -195,19 +203,18 @@ cdef void insert_sorted(double *values, int count, double value) noexcept nogil:
     values[at] = value
 
 
-cdef uint32_t hundredths(double slope, double mean, double at) noexcept nogil:
+cdef float relative_slope(double slope, double mean, double at) noexcept nogil:
     cdef double relative
     if mean <= 0.0 or slope <= 0.0:
-        return 0
+        return 0.0
     relative = slope / mean
     if relative * at >= 1.0:
-        return 255
-    relative = 100.0 * (relative / (1.0 - relative * at))
-    return <uint32_t>(relative + 0.5) if relative < 255.0 else 255
+        return <float>SLOPE_MAX
+    relative = relative / (1.0 - relative * at)
+    return <float>(relative if relative < SLOPE_MAX else SLOPE_MAX)
 
 
-cdef uint32_t slopes_of(const Ring *ring, int count) noexcept nogil:
-    """The slopes as the load column holds them: hundredths per unit of weight << 24 | hundredths per queued item << 16."""
+cdef void fit_slopes(const Ring *ring, int count, Estimate *estimate) noexcept nogil:
     cdef double[SAMPLES] ordered
     cdef double limit, y, w, q, work, by_weight, by_item, determinant
     cdef double mean_y = 0.0, mean_w = 0.0, mean_q = 0.0, ww = PRIOR_WEIGHT, qq = PRIOR_ITEM, wq = 0.0, wy, qy
@@ -223,9 +230,9 @@ cdef uint32_t slopes_of(const Ring *ring, int count) noexcept nogil:
     mean_y /= count
     mean_w /= count
     mean_q /= count
-    work = mean_y / ((1.0 + 0.5 * mean_w) * (1.0 + 0.1 * mean_q))
-    wy = PRIOR_WEIGHT * (0.5 * work * (1.0 + 0.1 * mean_q))
-    qy = PRIOR_ITEM * (0.1 * work * (1.0 + 0.5 * mean_w))
+    work = mean_y / ((1.0 + BASE_PER_WEIGHT * mean_w) * (1.0 + BASE_PER_ITEM * mean_q))
+    wy = PRIOR_WEIGHT * (BASE_PER_WEIGHT * work * (1.0 + BASE_PER_ITEM * mean_q))
+    qy = PRIOR_ITEM * (BASE_PER_ITEM * work * (1.0 + BASE_PER_WEIGHT * mean_w))
     for i in range(count):
         y = ring.processing_ms[i]
         y = (y if y < limit else limit) - mean_y
@@ -239,7 +246,22 @@ cdef uint32_t slopes_of(const Ring *ring, int count) noexcept nogil:
     determinant = ww * qq - wq * wq
     by_weight = (wy * qq - qy * wq) / determinant
     by_item = (qy * ww - wy * wq) / determinant
-    return hundredths(by_weight, mean_y, mean_w) << 24 | hundredths(by_item, mean_y, mean_q) << 16
+    estimate.per_weight = relative_slope(by_weight, mean_y, mean_w)
+    estimate.per_item = relative_slope(by_item, mean_y, mean_q)
+
+
+cdef void fit(const Ring *ring, int count, double quantile, Estimate *estimate) noexcept nogil:
+    cdef double[SAMPLES] delays
+    cdef double[SAMPLES] works
+    cdef int i, rank = <int>ceil(quantile * count) - 1
+    cdef double factor
+    fit_slopes(ring, count, estimate)
+    for i in range(count):
+        factor = (1.0 + <double>estimate.per_weight * ring.weight[i]) * (1.0 + <double>estimate.per_item * ring.queue[i])
+        insert_sorted(delays, i, ring.delay_ms[i])
+        insert_sorted(works, i, ring.processing_ms[i] / factor)
+    estimate.one_way_ms = <float>delays[rank]
+    estimate.work_ms = <float>works[rank]
 
 
 cdef class Table:
@@ -247,14 +269,12 @@ cdef class Table:
 
     cdef readonly uint32_t size
     cdef readonly double quantile
-    cdef Estimates[2] estimates
-    cdef float *rtt_ms
+    cdef Prepared[2] prepared
+    cdef Agent *agents
     cdef float *drift
     cdef float *reliability
     cdef double *heartbeat_ms
-    cdef uint8_t *agent_class
-    cdef uint8_t *state
-    cdef uint32_t *observed
+    cdef Estimate *learned
     cdef Ring *rings
 
     def __cinit__(self, size, double quantile=0.95):
@@ -266,28 +286,27 @@ cdef class Table:
         self.size = size
         self.quantile = quantile
         for kind in range(2):
-            self.estimates[kind] = Estimates(<float *>self.column(4), <float *>self.column(4), <uint32_t *>self.column(4))
-        self.rtt_ms, self.drift, self.reliability = <float *>self.column(4), <float *>self.column(4), <float *>self.column(4)
-        self.heartbeat_ms = <double *>self.column(8)
-        self.agent_class, self.state = <uint8_t *>self.column(1), <uint8_t *>self.column(1)
-        self.observed = <uint32_t *>self.column(4)
+            self.prepared[kind].weightless_ms = <float *>self.column(sizeof(float))
+            self.prepared[kind].per_weight_ms = <float *>self.column(sizeof(float))
+        self.agents = <Agent *>self.column(sizeof(Agent))
+        self.drift = <float *>self.column(sizeof(float))
+        self.reliability = <float *>self.column(sizeof(float))
+        self.heartbeat_ms = <double *>self.column(sizeof(double))
+        self.learned = <Estimate *>self.column(sizeof(Estimate))
         self.rings = <Ring *>self.column(sizeof(Ring))
         for agent in range(self.size):
-            self.put(agent, 0.0, 0, 0.0, 0.0, 0, -INFINITY, OFFLINE)
+            self.put(agent, 0.0, 0, 0.0, 0.0, 0, -INFINITY, 2)
 
     def __dealloc__(self):
         cdef int kind
         for kind in range(2):
-            free(self.estimates[kind].fixed)
-            free(self.estimates[kind].work)
-            free(self.estimates[kind].load)
-        free(self.rtt_ms)
+            free(self.prepared[kind].weightless_ms)
+            free(self.prepared[kind].per_weight_ms)
+        free(self.agents)
         free(self.drift)
         free(self.reliability)
         free(self.heartbeat_ms)
-        free(self.agent_class)
-        free(self.state)
-        free(self.observed)
+        free(self.learned)
         free(self.rings)
 
     def __len__(self):
@@ -302,49 +321,36 @@ cdef class Table:
 
     cdef int check(self, object agent) except -1:
         if not 0 <= agent < self.size:
-            raise IndexError(f"the table has agents 0 to {<int>self.size - 1}, not {agent}")
+            raise IndexError(f"the table has {self.size} agents, numbered from 0; there is no agent {agent}")
         return 0
 
     cdef void put(self, uint32_t agent, float rtt_ms, uint16_t queue, float drift, float reliability, uint8_t agent_class,
                   double heartbeat_ms, uint8_t state) noexcept nogil:
-        self.rtt_ms[agent] = rtt_ms
+        self.agents[agent] = Agent(rtt_ms, drift, queue, agent_class, state, self.agents[agent].observed)
         self.drift[agent] = drift
         self.reliability[agent] = reliability
-        self.agent_class[agent] = agent_class
         self.heartbeat_ms[agent] = heartbeat_ms
-        self.state[agent] = state
-        self.estimates[0].load[agent] = BASE_PER_WEIGHT << 24 | BASE_PER_ITEM << 16 | queue
-        self.estimates[1].load[agent] = queue
-        self.estimate_(agent)
+        self.prepare(agent)
 
-    cdef void estimate_(self, uint32_t agent) noexcept nogil:
-        """Both estimators' columns from what is known of the agent. An infinite lead is the mark of one that is never sent to."""
-        cdef float buffer_ms = BUFFER_MS * self.drift[agent]
-        cdef double[SAMPLES] delays
-        cdef double[SAMPLES] works
-        cdef const Ring *ring = self.rings + agent
-        cdef uint32_t queue = self.estimates[0].load[agent] & 0xFFFF, slopes
-        cdef int count = <int>self.observed[agent] if self.observed[agent] < SAMPLES else SAMPLES, rank, i
-        cdef double per_weight, per_item
-        self.estimates[0].fixed[agent] = 0.5 * self.rtt_ms[agent] + buffer_ms
-        self.estimates[0].work[agent] = BASE_MS[self.agent_class[agent]]
-        if count < SAMPLES_MIN:
-            self.estimates[1].fixed[agent] = self.estimates[0].fixed[agent]
-            self.estimates[1].work[agent] = self.estimates[0].work[agent]
-            self.estimates[1].load[agent] = self.estimates[0].load[agent]
-        else:
-            slopes = slopes_of(ring, count)
-            per_weight, per_item = (slopes >> 24) * 0.01, (slopes >> 16 & 0xFF) * 0.01
-            for i in range(count):
-                insert_sorted(delays, i, ring.delay_ms[i])
-                insert_sorted(works, i, ring.processing_ms[i] / ((1.0 + per_weight * ring.weight[i]) * (1.0 + per_item * ring.queue[i])))
-            rank = <int>ceil(self.quantile * count) - 1
-            self.estimates[1].fixed[agent] = <float>delays[rank] + buffer_ms
-            self.estimates[1].work[agent] = <float>works[rank]
-            self.estimates[1].load[agent] = slopes | queue
-        if self.state[agent] >= FIRST_STATE_NEVER_SENT_TO:
-            self.estimates[0].fixed[agent] = INFINITY
-            self.estimates[1].fixed[agent] = INFINITY
+    cdef Estimate estimate_of(self, uint32_t agent, int estimator) noexcept nogil:
+        cdef const Agent *known = self.agents + agent
+        if estimator == 1 and known.observed >= SAMPLES_MIN:
+            return self.learned[agent]
+        return Estimate(0.5 * known.rtt_ms, BASE_MS[known.agent_class], BASE_PER_WEIGHT, BASE_PER_ITEM)
+
+    cdef void prepare(self, uint32_t agent) noexcept nogil:
+        """Brings the columns that the passes read up to date. An infinite lead marks an agent that is never sent to."""
+        cdef const Agent *known = self.agents + agent
+        cdef Estimate estimate
+        cdef double processing_ms
+        cdef int kind
+        for kind in range(2):
+            estimate = self.estimate_of(agent, kind)
+            processing_ms = estimate.work_ms * (1.0 + <double>estimate.per_item * known.queue)
+            self.prepared[kind].per_weight_ms[agent] = <float>(processing_ms * estimate.per_weight)
+            self.prepared[kind].weightless_ms[agent] = <float>((estimate.one_way_ms + BUFFER_MS * known.drift) + processing_ms)
+            if known.state >= FIRST_STATE_NEVER_SENT_TO:
+                self.prepared[kind].weightless_ms[agent] = INFINITY
 
     def update(self, agent, double rtt_ms, int queue, double drift, double reliability, int agent_class, double heartbeat_ms, int state):
         self.check(agent)
@@ -356,40 +362,42 @@ cdef class Table:
         _within(state, 0, STATES - 1, "state")
         if not isfinite(heartbeat_ms):
             raise ValueError(f"heartbeat_ms must be finite, not {heartbeat_ms}")
-        self.put(agent, rtt_ms, queue, drift, reliability, agent_class, heartbeat_ms, state)
+        self.put(agent, <float>rtt_ms, <uint16_t>queue, <float>drift, <float>reliability, <uint8_t>agent_class, heartbeat_ms, <uint8_t>state)
 
-    def load(self, first, const float[::1] rtt_ms, const uint16_t[::1] queue, const float[::1] drift, const float[::1] reliability,
-             const uint8_t[::1] agent_class, const double[::1] heartbeat_ms, const uint8_t[::1] state):
+    def load(self, first, const float[::1] rtt_ms not None, const uint16_t[::1] queue not None, const float[::1] drift not None,
+             const float[::1] reliability not None, const uint8_t[::1] agent_class not None,
+             const double[::1] heartbeat_ms not None, const uint8_t[::1] state not None):
         cdef Py_ssize_t count = rtt_ms.shape[0], at, bad = -1
         cdef uint32_t start
-        for column in (queue, drift, reliability, agent_class, heartbeat_ms, state):
-            if len(column) != count:
-                raise ValueError(f"all columns must have {count} rows, as the first one has; one has {len(column)}")
+        for rows in (queue.shape[0], drift.shape[0], reliability.shape[0], agent_class.shape[0], heartbeat_ms.shape[0], state.shape[0]):
+            if rows != count:
+                raise ValueError(f"all columns must have {count} rows, as the first one has; one has {rows}")
         if not 0 <= first <= self.size or count > self.size - first:
             raise IndexError(f"{count} rows from {first} do not fit a table of {self.size} agents")
         start = first
-        with nogil:
-            for at in range(count):
-                if not (0 <= rtt_ms[at] <= MS_MAX_ and 0 <= drift[at] <= 1 and 0 <= reliability[at] <= 1 and agent_class[at] < CLASSES
-                        and isfinite(heartbeat_ms[at]) and state[at] < STATES):
-                    bad = at
-                    break
-            else:
-                for at in range(count):
-                    self.put(start + at, rtt_ms[at], queue[at], drift[at], reliability[at], agent_class[at], heartbeat_ms[at], state[at])
-        if bad >= 0:
-            raise ValueError(f"row {bad} of the columns has a value out of range; nothing was loaded")
+        for at in range(count):
+            if not (0 <= rtt_ms[at] <= MS_MAX_ and 0 <= drift[at] <= 1 and 0 <= reliability[at] <= 1 and agent_class[at] < CLASSES
+                    and isfinite(heartbeat_ms[at]) and state[at] < STATES):
+                raise ValueError(f"row {at} of the columns has a value out of range; nothing was loaded")
+        for at in range(count):
+            self.put(<uint32_t>(start + at), rtt_ms[at], queue[at], drift[at], reliability[at], agent_class[at], heartbeat_ms[at], state[at])
 
     def set_state(self, agent, int state):
         self.check(agent)
         _within(state, 0, STATES - 1, "state")
-        self.state[<uint32_t>agent] = state
-        self.estimate_(agent)
+        self.agents[<uint32_t>agent].state = <uint8_t>state
+        self.prepare(agent)
+
+    def set_queue(self, agent, int queue):
+        self.check(agent)
+        _within(queue, 0, 65535, "queue")
+        self.agents[<uint32_t>agent].queue = <uint16_t>queue
+        self.prepare(agent)
 
     def observe(self, agent, double delay_ms, double processing_ms, double weight, int queue):
         cdef Ring *ring
-        cdef uint32_t row
-        cdef int slot
+        cdef Agent *known
+        cdef uint32_t row, slot
         self.check(agent)
         _within(delay_ms, 0, MS_MAX_, "delay_ms")
         _within(processing_ms, 0, MS_MAX_, "processing_ms")
@@ -397,56 +405,60 @@ cdef class Table:
         _within(queue, 0, 65535, "queue")
         row = agent
         ring = self.rings + row
-        slot = self.observed[row] % SAMPLES
-        ring.delay_ms[slot] = delay_ms
-        ring.processing_ms[slot] = processing_ms
-        ring.weight[slot] = weight
-        ring.queue[slot] = queue
-        # Past two rounds only the position in the ring counts, so the number stays small.
-        self.observed[row] = self.observed[row] + 1 if self.observed[row] < 2 * SAMPLES - 1 else SAMPLES
-        self.estimate_(row)
+        known = self.agents + row
+        slot = known.observed % SAMPLES
+        ring.delay_ms[slot] = <float>delay_ms
+        ring.processing_ms[slot] = <float>processing_ms
+        ring.weight[slot] = <float>weight
+        ring.queue[slot] = <uint16_t>queue
+        # A full ring is told from a filling one by a count of at least SAMPLES; beyond that only the place in the ring matters.
+        known.observed = known.observed + 1 if known.observed < 2 * SAMPLES - 1 else SAMPLES
+        if known.observed >= SAMPLES_MIN:
+            fit(ring, <int>min(known.observed, <uint32_t>SAMPLES), self.quantile, self.learned + row)
+        self.prepare(row)
 
     def forget(self, agent):
         self.check(agent)
-        self.observed[<uint32_t>agent] = 0
-        self.estimate_(agent)
+        self.agents[<uint32_t>agent].observed = 0
+        self.prepare(agent)
 
     def lead_ms(self, agent, double weight=0.0, int estimator=LEARNED):
-        cdef Estimates *columns
+        cdef Prepared *columns
+        cdef Call call
         self.check(agent)
         _within(weight, 0, WEIGHT_MAX_, "weight")
         _within(estimator, 0, 1, "estimator")
-        columns = &self.estimates[estimator]
-        return lead_of(columns.fixed[<uint32_t>agent], columns.work[<uint32_t>agent], columns.load[<uint32_t>agent], <float>(weight * 0.01))
+        columns = &self.prepared[estimator]
+        call.weight = <float>weight
+        return lead_of(columns.weightless_ms[<uint32_t>agent], columns.per_weight_ms[<uint32_t>agent], &call)
 
     def estimate(self, agent, int estimator=LEARNED):
-        cdef Estimates *columns
+        cdef Estimate found
         self.check(agent)
         _within(estimator, 0, 1, "estimator")
-        columns = &self.estimates[estimator]
-        return (columns.fixed[<uint32_t>agent], columns.work[<uint32_t>agent], columns.load[<uint32_t>agent] >> 24,
-                columns.load[<uint32_t>agent] >> 16 & 0xFF)
+        found = self.estimate_of(agent, estimator)
+        return found.one_way_ms, found.work_ms, found.per_weight, found.per_item
 
     def row(self, agent):
-        cdef uint32_t at
+        cdef const Agent *known
         self.check(agent)
-        at = agent
-        return (self.rtt_ms[at], self.estimates[0].load[at] & 0xFFFF, self.drift[at], self.reliability[at], self.agent_class[at],
-                self.heartbeat_ms[at], self.state[at])
+        known = self.agents + <uint32_t>agent
+        return (known.rtt_ms, known.queue, known.drift, self.reliability[<uint32_t>agent], known.agent_class,
+                self.heartbeat_ms[<uint32_t>agent], known.state)
 
     def observations(self, agent):
         self.check(agent)
-        return min(self.observed[<uint32_t>agent], SAMPLES)
+        return min(self.agents[<uint32_t>agent].observed, <uint32_t>SAMPLES)
 
 
-cdef void selection_pass(const Estimates *columns, const uint32_t *selection, uint32_t count, const Call *call, float *lead,
+cdef void selection_pass(const Prepared *columns, const uint32_t *selection, uint32_t count, const Call *call, float *lead,
                          uint16_t *bucket, Piles *piles) noexcept nogil:
     cdef uint32_t at, agent
     for at in range(count):
         agent = selection[at]
-        lead[at] = lead_of(columns.fixed[agent], columns.work[agent], columns.load[agent], call.weight)
+        lead[at] = lead_of(columns.weightless_ms[agent], columns.per_weight_ms[agent], call)
         bucket[at] = bucket_of(lead[at], call)
-        append_to(piles, piles.cursor, piles.entries, bucket[at], agent)
+        append_to(piles, piles.cursor, piles.entries, bucket + at, agent)
 
 
 cdef uint32_t copy_out(Piles *piles, uint32_t pile, uint32_t *order) noexcept nogil:
@@ -504,7 +516,7 @@ cdef class Schedule:
         if self.piles == NULL:
             raise MemoryError
         # Every pile may end in a chunk that is not full. What is never written to takes no memory.
-        chunks = self.size // (CHUNK - 1) + min(self.size, PILES) + 1
+        chunks = self.size // (CHUNK - 1) + min(<size_t>self.size, <size_t>PILES) + 1
         self.piles.entries = <uint32_t *>malloc(chunks * CHUNK * sizeof(uint32_t))
         if self.piles.entries == NULL:
             raise MemoryError
@@ -524,18 +536,18 @@ cdef class Schedule:
             if selection[at] <= selection[at - 1]:
                 raise ValueError(f"a selection must be in strictly ascending order; {selection[at]} follows {selection[at - 1]}")
         if selection[count - 1] >= table.size:
-            raise IndexError(f"the table has agents 0 to {<int>table.size - 1}, not {selection[count - 1]}")
+            raise IndexError(f"the table has {table.size} agents, numbered from 0; there is no agent {selection[count - 1]}")
         return count
 
     def compute(self, Table table not None, double at_ms, double now_ms, double weight=0.0, const uint32_t[::1] selection=None,
                 int estimator=LEARNED, double bucket_ms=10.0):
         cdef Call call
-        cdef const Estimates *columns
+        cdef const Prepared *columns
         cdef const uint32_t *chosen = NULL
         cdef uint32_t count
         cdef double ahead_ms = at_ms - now_ms
-        if not -AHEAD_MS_MAX_ <= ahead_ms <= AHEAD_MS_MAX_:
-            raise ValueError(f"at_ms must be within {AHEAD_MS_MAX_:g} ms of now_ms, not {ahead_ms} ms away")
+        if not -MS_MAX_ <= ahead_ms <= MS_MAX_:
+            raise ValueError(f"at_ms must be within {MS_MAX_:g} ms of now_ms, not {ahead_ms} ms away")
         _within(weight, 0, WEIGHT_MAX_, "weight")
         _within(estimator, 0, 1, "estimator")
         _within(bucket_ms, 0.1, 60_000, "bucket_ms")
@@ -544,12 +556,12 @@ cdef class Schedule:
         count = self.select(table, selection)
         if selection is not None and count > 0:
             chosen = &selection[0]
-        columns = &table.estimates[estimator]
-        call = Call(<float>(weight * 0.01), <float>ahead_ms, <float>(1.0 / bucket_ms))
+        columns = &table.prepared[estimator]
+        call = Call(<float>weight, <float>ahead_ms, <float>(1.0 / bucket_ms))
         self.busy = True
         with nogil:
             if selection is None:
-                table_pass(columns.fixed, columns.work, columns.load, count, &call, &self.lead_view[0], &self.bucket_view[0], self.piles)
+                table_pass(columns.weightless_ms, columns.per_weight_ms, count, &call, &self.lead_view[0], &self.bucket_view[0], self.piles)
             else:
                 selection_pass(columns, chosen, count, &call, &self.lead_view[0], &self.bucket_view[0], self.piles)
             self.arrange(count, at_ms, now_ms, bucket_ms)
@@ -570,7 +582,7 @@ cdef class Schedule:
             bits = piles.used[word]
             piles.used[word] = 0
             while bits:
-                bucket = word * 64 + highest_bit(bits)
+                bucket = word * 64 + 63 - leading_zeros(bits)
                 bits ^= <uint64_t>1 << (bucket & 63)
                 before_ms = (bucket + 1) * bucket_ms
                 if bucket == BUCKETS - 1:

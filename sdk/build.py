@@ -85,7 +85,7 @@ def _run(project: Project, command: list[str], compiled: Path) -> None:
     environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(compiled.parent / "zig"), "NO_COLOR": "1"}
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "ziglang", *command], cwd=project.folder, env=environment, stdin=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", "ziglang", *command], cwd=project.folder, env=environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, timeout=COMPILE_S_MAX, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:

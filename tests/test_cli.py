@@ -12,13 +12,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import host
 from host.core import keys
 from host.core.bundle import UnverifiedBundle
 from sdk.cli.job import KEYS
 from sdk.cli.main import app
 from sdk.demo.gcode import vase
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(host.__file__).resolve().parents[1]  # where snapcount was imported from: the installation, or a tree on PYTHONPATH
 HELP_S_MAX = 0.25
 COMMANDS = {
     "skill": {"new", "build", "check", "test", "bench", "inspect", "sign"},
@@ -33,7 +34,7 @@ COMMANDS = {
 
 def snapcount(*arguments: object, cwd: Path | None = None, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | more
-    command = [sys.executable, "-m", "sdk.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-P", "-m", "sdk.cli.main", *map(str, arguments)]
     ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == code, f"{arguments}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
     return ended

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+import host
 from host.core.bundle import digest_of
 from host.core.capabilities import Grant
 from host.core.clock import SystemClock, SystemRandom
@@ -27,7 +28,7 @@ from host.sandbox.skill import LoadedSkill
 NAME = "probe"
 KEY = bytes(range(32))
 MANIFEST = Manifest(name=NAME, version="1.2.3", hooks=("bid",))
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(host.__file__).resolve().parents[1]  # where snapcount was imported from: the installation, or a tree on PYTHONPATH
 MIB = 1 << 20
 
 
@@ -372,7 +373,7 @@ def call(skill):
 
 
 def python(script: str, *arguments: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", LOADING + script, *map(str, arguments)]
+    command = [sys.executable, "-P", "-c", LOADING + script, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+import host
 from sdk.demo import story
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(host.__file__).resolve().parents[1]  # where snapcount was imported from: the installation, or a tree on PYTHONPATH
 
 
 @pytest.mark.slow
 def test_the_demo_does_its_job_and_every_defence_holds(tmp_path):
     ended = subprocess.run(
-        [sys.executable, "-m", "sdk.cli.main", "demo", "--nodes", "3", "--json"],
+        [sys.executable, "-P", "-m", "sdk.cli.main", "demo", "--nodes", "3", "--json"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -89,7 +89,7 @@ class Daemon:
     def __init__(self, state: Path, **environment: str) -> None:
         self.state, self.control = state, NodeControl(state)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sdk.cli.main", "node", "run", "--state", str(state), "--development"], stdin=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", "sdk.cli.main", "node", "run", "--state", str(state), "--development"], stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         )  # fmt: skip
 
@@ -195,7 +195,7 @@ def test_a_kill_at_any_point_of_an_install_leaves_the_old_skill_or_the_new_one(
 @contextmanager
 def registry(folder: Path) -> Iterator[str]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "sdk.cli.main", "registry", "serve", "--dir", str(folder), "--port", "0", "--json"],
+        [sys.executable, "-P", "-m", "sdk.cli.main", "registry", "serve", "--dir", str(folder), "--port", "0", "--json"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     try:
@@ -408,7 +408,7 @@ def test_the_control_socket_is_its_users_only_and_works_at_any_path_length(runni
 @pytest.mark.slow
 def test_the_status_says_what_runs_and_the_panel_prints_it(running: Daemon) -> None:
     status = running.control.get("/v1/status")
-    assert (status["node"], status["generation"], status["sealed"], status["safe_mode"]) == ("node-01", 1, False, None)
+    assert (status["node"], status["generation"], status["sealed"], status["safe_mode"]) == ("node-01", 1, measure_host().sealed, None)
     assert status["host"] == measure_host().digest
     assert {skill["name"]: skill["version"] for skill in status["skills"]} == {"greeter": "1.1.0", PLANNER: "1.0.0"}
     assert set(status["machines"]) == {"motion"}
@@ -459,7 +459,7 @@ def test_an_attestation_verifies_and_a_replay_does_not(running: Daemon, one_line
     nonce = b"n" * 16
     signed = running.control.post_raw("/v1/attest", nonce)
     report = attestation.verify(signed, key, nonce)
-    assert (report.node, report.sealed, report.host) == ("node-01", False, measure_host().digest)
+    assert (report.node, report.sealed, report.host) == ("node-01", measure_host().sealed, measure_host().digest)
     assert [(skill.name, skill.version) for skill in report.skills] == [("greeter", "1.1.0"), (PLANNER, "1.0.0")]
     assert report.config == identity.config_digest(running.state)
     with pytest.raises(SignatureInvalid) as replayed:

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,9 @@ from sdk.build import build
 from sdk.demo.gcode import vase
 from sdk.demo.samples import BID, LOT
 from sdk.local import LocalSkill, read_bundle
-from skills import FOLDER, module_path
+from skills import module_path
 
+SOURCES = Path(__file__).resolve().parents[1] / "skills"  # the installation has the modules, the tree their sources
 SHIPPED = ("toolpath-planner", "feedstock-assessor", "bounty-bidder")
 # Every instance of a node has its own memory, so a shipped skill starts small.
 INITIAL_MEMORY_BYTES_MAX = 3 << 20
@@ -37,7 +39,7 @@ def test_each_shipped_module_is_what_its_sources_compile_to_anywhere(shipped, tm
     """Built in another folder, with empty caches: the bytes must be those in the tree."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     copy = tmp_path / "somewhere-else"
-    shutil.copytree(FOLDER / shipped, copy, ignore=shutil.ignore_patterns("*.wasm"))
+    shutil.copytree(SOURCES / shipped, copy, ignore=shutil.ignore_patterns("*.wasm"))
     built = build(project.load(copy)).read_bytes()
     assert built == module_path(shipped).read_bytes(), f"run `snapcount skill build skills/{shipped}` and commit the result"
     assert str(tmp_path).encode() not in built
@@ -47,7 +49,7 @@ def test_each_shipped_module_is_what_its_sources_compile_to_anywhere(shipped, tm
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.slow
 def test_each_shipped_skill_passes_its_own_vectors_on_both_call_paths(name, force_plain):
-    data, found = read_bundle(module_path(name)), vectors.load(FOLDER / name / "vectors")
+    data, found = read_bundle(module_path(name)), vectors.load(SOURCES / name / "vectors")
     assert len(found) >= 8
     for path, vector in found:
         outcome = vectors.run(data, path, vector, force_plain=force_plain)
@@ -62,7 +64,7 @@ def test_each_shipped_skill_starts_small_and_tests_itself(shipped):
 
 
 def test_each_shipped_manifest_is_the_one_in_its_skill_toml(shipped):
-    assert UnverifiedBundle.parse(read_bundle(module_path(shipped)), shipped).manifest == project.load(FOLDER / shipped).manifest
+    assert UnverifiedBundle.parse(read_bundle(module_path(shipped)), shipped).manifest == project.load(SOURCES / shipped).manifest
 
 
 def test_the_same_request_gives_the_same_bytes_and_fuel_every_time():

@@ -117,7 +117,7 @@ class LocalFleet:
     def _spawn(self, name: str, log: Path, arguments: list[str], extra: dict[str, str]) -> subprocess.Popen[bytes]:
         with log.open("ab") as sink:
             process = subprocess.Popen(
-                [sys.executable, "-m", "sdk.cli.main", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if name == "registry" else sink, stderr=sink,
+                [sys.executable, "-P", "-m", "sdk.cli.main", *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if name == "registry" else sink, stderr=sink,
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])} | extra,
             )  # fmt: skip
         self._processes[name] = process
