@@ -1,0 +1,93 @@
+"""The compiled twin of arrival_reference.py, which says what everything means. Columns and selections are C-contiguous buffers."""
+
+from array import array
+from typing import TypeAlias
+
+EDGE: int
+SERVERLESS: int
+PERSISTENT: int
+GPU: int
+LOCAL: int
+HUMAN: int
+ACTIVE: int
+DEGRADED: int
+OFFLINE: int
+QUARANTINED: int
+BASE: int
+LEARNED: int
+BUCKETS_MAX: int
+SKIP: int
+AGENTS_MAX: int
+OBSERVATIONS: int
+OBSERVATIONS_MIN: int
+
+# array("f"): float32; "d": float64; "H": uint16; "I": uint32; bytes-likes: uint8.
+_Floats: TypeAlias = array[float] | memoryview
+_Shorts: TypeAlias = array[int] | memoryview
+_Bytes: TypeAlias = array[int] | bytes | bytearray | memoryview
+
+class Table:
+    @property
+    def size(self) -> int: ...
+    @property
+    def quantile(self) -> float: ...
+    def __init__(self, size: int, quantile: float = 0.95) -> None: ...
+    def __len__(self) -> int: ...
+    def update(
+        self, agent: int, rtt_ms: float, queue: int, drift: float, reliability: float, agent_class: int, heartbeat_ms: float, state: int
+    ) -> None: ...
+    def load(
+        self,
+        first: int,
+        rtt_ms: _Floats,
+        queue: _Shorts,
+        drift: _Floats,
+        reliability: _Floats,
+        agent_class: _Bytes,
+        heartbeat_ms: _Floats,
+        state: _Bytes,
+    ) -> None: ...
+    def set_state(self, agent: int, state: int) -> None: ...
+    def set_queue(self, agent: int, queue: int) -> None: ...
+    def observe(self, agent: int, delay_ms: float, processing_ms: float, weight: float, queue: int) -> None: ...
+    def forget(self, agent: int) -> None: ...
+    def lead_ms(self, agent: int, weight: float = 0.0, estimator: int = ...) -> float: ...
+    def estimate(self, agent: int, estimator: int = ...) -> tuple[float, float, float, float]: ...
+    def row(self, agent: int) -> tuple[float, int, float, float, int, float, int]: ...
+    def observations(self, agent: int) -> int: ...
+
+class Schedule:
+    @property
+    def size(self) -> int: ...
+    @property
+    def selected(self) -> int: ...
+    @property
+    def scheduled(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def available_ms(self) -> float: ...
+    @property
+    def lead_ms(self) -> memoryview: ...
+    @property
+    def bucket(self) -> memoryview: ...
+    @property
+    def order(self) -> memoryview: ...
+    @property
+    def skipped(self) -> memoryview: ...
+    @property
+    def starts_ms(self) -> memoryview: ...
+    @property
+    def offsets(self) -> memoryview: ...
+    def __init__(self, size: int) -> None: ...
+    def compute(
+        self,
+        table: Table,
+        at_ms: float,
+        now_ms: float,
+        weight: float = 0.0,
+        selection: array[int] | memoryview | None = None,
+        estimator: int = ...,
+        bucket_ms: float = 10.0,
+    ) -> int: ...
+    def assess(self, table: Table, now_ms: float, selection: array[int] | memoryview | None = None) -> memoryview: ...
