@@ -7,7 +7,7 @@ and T is 2 s ahead, so humans are skipped. `*_120s` is the same with T 120 s ahe
 `ns_per_agent_*` is the default estimator (learned from 16 observations an agent at 30,000; at 1,000,000 from none, so that it holds the base model's
 figures: the pass is the same). NumPy gets the kernel's own prepared columns (what a lead is at weight 0, what a unit of weight adds), which is the best
 case for it; plain Python computes from what heartbeats say, as one would write it, and `python_prepared_ns_30k` from the prepared columns.
-Preparing is paid at each heartbeat and each acknowledgement: `update_ns`, `observe_ns`. Confidence is a pass of its own: `confidence_ns_30k`.
+`plain_ns_30k` is the pass that an x86-64 processor without AVX2 gets. Preparing is paid at each heartbeat and each acknowledgement: `update_ns`, `observe_ns`. Confidence is a pass of its own: `confidence_ns_30k`.
 `memory_floor_ns` reads the columns and writes the outputs once, at 30,000; `memory_floor_1m_ns` at 1,000,000.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from common import median_ns, report
 
-from cython_core.arrival import ACTIVE, BASE, BUCKETS_MAX, LEARNED, QUARANTINED, SKIP, Schedule, Table
+from cython_core.arrival import ACTIVE, BASE, BUCKETS_MAX, LEARNED, QUARANTINED, SKIP, Schedule, Table, use_plain
 
 SMALL, LARGE = 30_000, 1_000_000
 NOW_MS, AHEAD_MS, FAR_MS, BUCKET_MS, WEIGHT = 1_700_000_000_000.0, 2_000.0, 120_000.0, 10.0, 1.0
@@ -159,8 +159,11 @@ def small() -> dict[str, float]:
     half = array("I", range(0, SMALL, 2))
     # Ours and its peers take turns, so that other load on the machine meets them alike.
     learned, numpy_ns, base = ours(table, schedule, LEARNED), per_agent(numpy_peer(fleet), SMALL), ours(table, schedule, BASE)
+    use_plain(True)
+    plain = ours(table, schedule, LEARNED)
+    use_plain(False)
     return {
-        "ns_per_agent_30k": learned, "base_ns_30k": base, "numpy_ns_30k": numpy_ns, "python_ns_30k": per_agent(python_peer(fleet), SMALL),
+        "ns_per_agent_30k": learned, "base_ns_30k": base, "plain_ns_30k": plain, "numpy_ns_30k": numpy_ns, "python_ns_30k": per_agent(python_peer(fleet), SMALL),
         "python_prepared_ns_30k": per_agent(python_prepared_peer(fleet), SMALL), "ns_per_agent_30k_120s": ours(table, schedule, LEARNED, FAR_MS),
         "selection_ns_15k": ours(table, schedule, LEARNED, selection=half),
         "confidence_ns_30k": per_agent(lambda: schedule.assess(table, NOW_MS), SMALL), "memory_floor_ns": memory_floor(SMALL),

@@ -26,6 +26,8 @@ _Floats: TypeAlias = array[float] | memoryview
 _Shorts: TypeAlias = array[int] | memoryview
 _Bytes: TypeAlias = array[int] | bytes | bytearray | memoryview
 
+def use_plain(plain: bool) -> None: ...
+
 class Table:
     @property
     def size(self) -> int: ...

@@ -2,7 +2,7 @@
 # distutils: extra_compile_args = -ffp-contract=off
 """When to send to each agent so that all are ready at T. The rules and their reasons stand in arrival_reference.py.
 
-One pass reads twelve bytes an agent, writes its lead time and bucket, and appends it to its bucket's pile: a list of chunks of
+One pass reads eight bytes an agent, writes its lead time and bucket, and appends it to its bucket's pile: a list of chunks of
 fixed size. A second pass copies the piles out in send order. There is no histogram, so a wide range of leads costs nothing, and of
 the three scattered stores of a counting sort, which bound it, one is saved (docs/decisions/0006). Contraction is off because a fused
 multiply-add rounds once where the reference rounds twice.
@@ -12,10 +12,10 @@ from array import array
 from libc.math cimport INFINITY, ceil, isfinite
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-# In C because of what Cython cannot say: vector types, and one function compiled for two instruction sets. The widest that the
-# processor has is chosen when the module is loaded, so a wheel runs anywhere; elsewhere the plain version is the only one.
+# In C because of what Cython cannot say: vector types, and one function compiled for two instruction sets. Which of them the processor
+# has is asked when the module is loaded, so a wheel runs anywhere. NEON and plain x86-64 have four lanes, AVX2 has eight.
 cdef extern from *:
     """
     #include <stdint.h>
@@ -27,12 +27,6 @@ cdef extern from *:
     #define ARRIVAL_STRIDE 32
     /* Appending runs this far behind computing, so that neither waits for the other's stores. */
     #define ARRIVAL_LAG 128
-
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-    #define ARRIVAL_CLONES __attribute__((noinline, target_clones("avx2", "default")))
-    #else
-    #define ARRIVAL_CLONES __attribute__((noinline))
-    #endif
 
     typedef struct {
         uint32_t cursor[ARRIVAL_PILES];   /* where the next agent goes; a multiple of ARRIVAL_CHUNK: a new chunk first */
@@ -48,10 +42,6 @@ cdef extern from *:
         float buckets_per_ms;
     } arrival_call;
 
-    typedef int32_t arrival_ints __attribute__((vector_size(32), aligned(4)));
-    typedef float arrival_floats __attribute__((vector_size(32), aligned(4)));
-    typedef uint16_t arrival_shorts __attribute__((vector_size(16), aligned(2)));
-
     /* Appends to a pile whose last chunk is full. The first entry of a chunk says where the pile's chunk before it begins. */
     static __attribute__((noinline, cold)) void arrival_append_chunk(arrival_piles *piles, const uint16_t *bucket, uint32_t agent) {
         uint32_t pile = *bucket, start = piles->next;
@@ -65,7 +55,7 @@ cdef extern from *:
 
     /* The two paths share nothing on purpose: what the rare one needs would cost the frequent one registers. */
     static inline __attribute__((always_inline)) void arrival_append(
-        arrival_piles *piles, uint32_t *restrict cursor, uint32_t *restrict entries, const uint16_t *bucket, uint32_t agent) {
+        arrival_piles *piles, uint32_t *cursor, uint32_t *entries, const uint16_t *bucket, uint32_t agent) {
         uint64_t pile = *bucket, at = cursor[pile];
         if (__builtin_expect(at % ARRIVAL_CHUNK == 0, 0)) {
             arrival_append_chunk(piles, bucket, agent);
@@ -85,27 +75,36 @@ cdef extern from *:
         return (uint16_t)(bucket < ARRIVAL_BUCKETS - 1 ? bucket : ARRIVAL_BUCKETS - 1);
     }
 
-    /* arrival_lead and arrival_bucket, eight agents at once. */
-    static inline __attribute__((always_inline)) void arrival_eight(
-        const float *weightless_ms, const float *per_weight_ms, const arrival_call *call, float *lead_ms, uint16_t *bucket) {
-        arrival_floats lead = *(const arrival_floats *)weightless_ms + *(const arrival_floats *)per_weight_ms * call->weight;
-        arrival_floats scaled = lead * call->buckets_per_ms, last = (arrival_floats){0} + (float)(ARRIVAL_BUCKETS - 1);
-        arrival_ints in_time = lead <= call->available_ms, inside = scaled < last, number;
-        *(arrival_floats *)lead_ms = lead;
-        number = __builtin_convertvector((arrival_floats)(((arrival_ints)scaled & inside) | ((arrival_ints)last & ~inside)), arrival_ints);
-        number = (number & in_time) | (ARRIVAL_SKIP & ~in_time);
-        *(arrival_shorts *)bucket = __builtin_convertvector(number, arrival_shorts);
+    /* arrival_lead and arrival_bucket for several agents at once, in vectors as wide as the instruction set's. */
+    #define ARRIVAL_LANES(LANES) \
+    typedef int32_t ints##LANES __attribute__((vector_size(4 * LANES), aligned(4))); \
+    typedef float floats##LANES __attribute__((vector_size(4 * LANES), aligned(4))); \
+    typedef uint16_t shorts##LANES __attribute__((vector_size(2 * LANES), aligned(2))); \
+    static inline __attribute__((always_inline)) void arrival_lanes##LANES( \
+        const float *weightless_ms, const float *per_weight_ms, const arrival_call *call, float *lead_ms, uint16_t *bucket) { \
+        floats##LANES lead = *(const floats##LANES *)weightless_ms + *(const floats##LANES *)per_weight_ms * call->weight; \
+        floats##LANES scaled = lead * call->buckets_per_ms, last = (floats##LANES){0} + (float)(ARRIVAL_BUCKETS - 1); \
+        ints##LANES in_time = lead <= call->available_ms, inside = scaled < last, number; \
+        scaled = (floats##LANES)(((ints##LANES)scaled & inside) | ((ints##LANES)last & ~inside)); \
+        number = __builtin_convertvector(scaled, ints##LANES); \
+        number = (number & in_time) | (ARRIVAL_SKIP & ~in_time); \
+        *(floats##LANES *)lead_ms = lead; \
+        *(shorts##LANES *)bucket = __builtin_convertvector(number, shorts##LANES); \
     }
+    ARRIVAL_LANES(4)
+    ARRIVAL_LANES(8)
 
-    static ARRIVAL_CLONES void arrival_table_pass(
-        const float *weightless_ms, const float *per_weight_ms, uint32_t count, const arrival_call *call_,
+    static inline __attribute__((always_inline)) void arrival_pass(
+        const int lanes, const float *weightless_ms, const float *per_weight_ms, uint32_t count, const arrival_call *call_,
         float *lead_ms, uint16_t *bucket, arrival_piles *piles) {
         arrival_call call = *call_;
         uint32_t *cursor = piles->cursor, *entries = piles->entries, at = 0, appended = 0;
         for (; at + ARRIVAL_STRIDE <= count; at += ARRIVAL_STRIDE) {
     #pragma GCC unroll 16
-            for (uint32_t i = at; i < at + ARRIVAL_STRIDE; i += 8)
-                arrival_eight(weightless_ms + i, per_weight_ms + i, &call, lead_ms + i, bucket + i);
+            for (uint32_t i = at; i < at + ARRIVAL_STRIDE; i += lanes) {
+                if (lanes == 8) arrival_lanes8(weightless_ms + i, per_weight_ms + i, &call, lead_ms + i, bucket + i);
+                else arrival_lanes4(weightless_ms + i, per_weight_ms + i, &call, lead_ms + i, bucket + i);
+            }
             if (at < ARRIVAL_LAG) continue;
     #pragma GCC unroll 64
             for (uint32_t i = 0; i < ARRIVAL_STRIDE; i++) arrival_append(piles, cursor, entries, bucket + appended + i, appended + i);
@@ -117,6 +116,24 @@ cdef extern from *:
         }
         for (; appended < count; appended++) arrival_append(piles, cursor, entries, bucket + appended, appended);
     }
+
+    static __attribute__((noinline)) void arrival_pass_plain(
+        const float *weightless_ms, const float *per_weight_ms, uint32_t count, const arrival_call *call,
+        float *lead_ms, uint16_t *bucket, arrival_piles *piles) {
+        arrival_pass(4, weightless_ms, per_weight_ms, count, call, lead_ms, bucket, piles);
+    }
+
+    #ifdef __x86_64__
+    static __attribute__((noinline, target("avx2"))) void arrival_pass_avx2(
+        const float *weightless_ms, const float *per_weight_ms, uint32_t count, const arrival_call *call,
+        float *lead_ms, uint16_t *bucket, arrival_piles *piles) {
+        arrival_pass(8, weightless_ms, per_weight_ms, count, call, lead_ms, bucket, piles);
+    }
+    #define ARRIVAL_HAS_AVX2 __builtin_cpu_supports("avx2")
+    #else
+    #define arrival_pass_avx2 arrival_pass_plain
+    #define ARRIVAL_HAS_AVX2 0
+    #endif
     """
     enum:
         BUCKETS "ARRIVAL_BUCKETS"
@@ -139,10 +156,23 @@ cdef extern from *:
     void append_to "arrival_append"(Piles *piles, uint32_t *cursor, uint32_t *entries, const uint16_t *bucket, uint32_t agent) noexcept nogil
     float lead_of "arrival_lead"(float weightless_ms, float per_weight_ms, const Call *call) noexcept nogil
     uint16_t bucket_of "arrival_bucket"(float lead_ms, const Call *call) noexcept nogil
-    void table_pass "arrival_table_pass"(const float *weightless_ms, const float *per_weight_ms, uint32_t count, const Call *call,
+    void pass_plain "arrival_pass_plain"(const float *weightless_ms, const float *per_weight_ms, uint32_t count, const Call *call,
                                          float *lead_ms, uint16_t *bucket, Piles *piles) noexcept nogil
+    void pass_avx2 "arrival_pass_avx2"(const float *weightless_ms, const float *per_weight_ms, uint32_t count, const Call *call,
+                                       float *lead_ms, uint16_t *bucket, Piles *piles) noexcept nogil
+    bint HAS_AVX2 "ARRIVAL_HAS_AVX2"
 
     int leading_zeros "__builtin_clzll"(uint64_t word) noexcept nogil
+
+ctypedef void (*table_pass_t)(const float *, const float *, uint32_t, const Call *, float *, uint16_t *, Piles *) noexcept nogil
+cdef table_pass_t table_pass = pass_avx2 if HAS_AVX2 else pass_plain
+
+
+def use_plain(bint plain):
+    """For tests and benchmarks: the pass that a processor without AVX2 gets, or again the one that this processor has."""
+    global table_pass
+    table_pass = pass_plain if plain or not HAS_AVX2 else pass_avx2
+
 
 cdef enum:
     CLASSES = 6

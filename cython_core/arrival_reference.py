@@ -307,7 +307,11 @@ class Schedule:
         estimator: int = LEARNED,
         bucket_ms: float = 10.0,
     ) -> int:
-        """Schedules a payload for T = `at_ms` to all agents or to a selection (ascending numbers); returns how many are scheduled."""
+        """Schedules a payload for T = `at_ms` to all agents or to a selection; returns how many are scheduled.
+
+        A selection is a buffer of uint32 in strictly ascending order, which must not change during the call: no lock is held.
+        ValueError for a number out of range or T further than 1e8 ms (28 hours) away, RuntimeError while another thread is in this call.
+        """
         ahead_ms = at_ms - now_ms
         if not -_MS_MAX <= ahead_ms <= _MS_MAX:
             raise ValueError(f"at_ms must be within {_MS_MAX:g} ms of now_ms, not {ahead_ms} ms away")
