@@ -14,6 +14,7 @@ $(VENV)/.installed: $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit("snapcount needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@echo "installing snapcount into $(VENV) …"
+	@rm -rf build
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade .
 	@touch $@
 

@@ -18,7 +18,7 @@ ctypedef void *(*set_fuel_t)(void *context, uint64_t fuel) noexcept nogil
 ctypedef void *(*get_fuel_t)(void *context, uint64_t *fuel) noexcept nogil
 ctypedef void (*set_deadline_t)(void *context, uint64_t ticks) noexcept nogil
 ctypedef void *(*instantiate_t)(void *pre, void *context, Instance *instance, void **trap) noexcept nogil
-ctypedef bint (*export_get_t)(void *context, Instance *instance, const char *name, size_t length, Extern *item) noexcept nogil
+ctypedef uint8_t (*export_get_t)(void *context, Instance *instance, const char *name, size_t length, Extern *item) noexcept nogil
 ctypedef void *(*call_t)(void *context, Func *func, Raw *values, size_t count, void **trap) noexcept nogil
 ctypedef uint8_t *(*memory_data_t)(void *context, Memory *memory) noexcept nogil
 ctypedef size_t (*memory_size_t)(void *context, Memory *memory) noexcept nogil
@@ -322,8 +322,8 @@ cdef class DirectInstance:
         return 0
 
     def memory_bytes(self):
-        """The size of the linear memory now, in bytes."""
-        return 0 if self.store == NULL else memory_size(self.context, &self.memory)
+        """The size of the linear memory now, in bytes; 0 when it is closed or in a call."""
+        return 0 if self.store == NULL or self.busy else memory_size(self.context, &self.memory)
 
     cdef bint _charge(self, uint64_t price) noexcept:
         # The guest's own instructions cost fuel, a host call would cost nearly none. False: that was more than it had.

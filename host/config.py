@@ -1,6 +1,7 @@
 """node.toml: what the owner of a node decided about it."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -81,7 +82,7 @@ def template(
     """A commented node.toml."""
 
     def texts(values: tuple[str, ...]) -> str:
-        return "[" + ", ".join(f'"{value}"' for value in values) + "]"
+        return "[" + ", ".join(map(json.dumps, values)) + "]"
 
     return f"""\
 # What the owner of this node decided. No push changes this file.
@@ -90,7 +91,7 @@ def template(
 name = "{name}"
 generation = {generation}          # hardware generation; a bundle may name those it runs on
 owner = "{owner}"
-registry = "{registry}"       # where skills come from; empty: from nowhere
+registry = {json.dumps(registry)}       # where skills come from; empty: from nowhere
 
 [trust]
 authors = {texts(authors)}    # whose signature makes a skill acceptable

@@ -52,7 +52,9 @@ async def _serve(node: Node, state: Path) -> None:
             if task:
                 task.cancel()
         node.interrupt()
+        await asyncio.wait([task for task in (waiting, link) if task])
         await control.stop()
+        await node.drain()
         node.close()
 
 

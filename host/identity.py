@@ -1,6 +1,7 @@
 """What is on disk of a node's identity and of its owner's decisions: key, certificate, cache key, safety envelope."""
 
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,7 +54,14 @@ def load_envelope(state: Path, owner: VerifyKey, audit: Callable[[Refusal], None
     """The owner's limits, verified, and whether safe mode was on when the node stopped. Raises SignatureInvalid, StateDamaged, MalformedData."""
     toml, signature = (_read(state / name) for name in (SAFETY, SAFETY_SIGNATURE))
     limits = safety.verify_limits(toml, signature, owner, str(state / SAFETY))
-    return SafetyEnvelope(limits, owner, audit=audit, on_trip=lambda trip: _keep_trip(state, trip), tripped=_load_trip(state))
+    return SafetyEnvelope(
+        limits,
+        owner,
+        audit=audit,
+        on_trip=lambda trip: _keep_trip(state, trip),
+        tripped=_load_trip(state),
+        node=f"{_read(state / PUBLIC)[8:24].decode()}-",
+    )
 
 
 def config_digest(state: Path) -> str:
@@ -62,15 +70,14 @@ def config_digest(state: Path) -> str:
 
 
 def sign_safety(state: Path, owner: SigningKey) -> None:
-    """Signs STATE/safety/safety.toml as it is now. Raises MalformedData for limits that are not sound."""
+    """Signs STATE/safety/safety.toml as it is now. Raises MalformedData for limits that are not sound, UsageError for another key than the owner's."""
+    _require_owner(state, owner)
     files.write_atomic(state / SAFETY_SIGNATURE, safety.sign_limits(owner, _read(state / SAFETY)))
 
 
 def certify(state: Path, owner: SigningKey, clock: Clock, random: Random) -> Claims:
     """Issues the node's certificate, valid from now for `VALIDITY_S` seconds."""
-    settings = config.load(state)
-    if bytes(owner.verify_key) != bytes(settings.owner):
-        raise UsageError(f"this is not the owner's key of {state}: expected {settings.node.owner}")
+    settings = _require_owner(state, owner)
     now_s = clock.now_ms() // 1000
     claims = Claims(
         issuer="owner", subject=settings.node.name, key=bytes(load_key(state).verify_key), roles=("node",), generation=settings.node.generation,
@@ -78,6 +85,13 @@ def certify(state: Path, owner: SigningKey, clock: Clock, random: Random) -> Cla
     )  # fmt: skip
     files.write_atomic(state / CERTIFICATE, issue(owner, claims))
     return claims
+
+
+def _require_owner(state: Path, owner: SigningKey) -> config.NodeConfig:
+    settings = config.load(state)
+    if bytes(owner.verify_key) != bytes(settings.owner):
+        raise UsageError(f"this is not the owner's key of {state}: expected {settings.node.owner}")
+    return settings
 
 
 def create(state: Path, node_toml: str, owner: SigningKey, clock: Clock, random: Random) -> None:
@@ -92,9 +106,9 @@ def create(state: Path, node_toml: str, owner: SigningKey, clock: Clock, random:
         (partial / KEY).parent.mkdir(parents=True, mode=0o700)
         keys.create(partial / KEY, random.token(keys.SEED_BYTES))
         files.write_atomic(partial / SAFETY, safety.default_toml())
+        files.write_atomic(partial / config.FILE, node_toml.encode())
         sign_safety(partial, owner)
         load_cache_key(partial, random)
-        files.write_atomic(partial / config.FILE, node_toml.encode())
         certify(partial, owner, clock, random)
         partial.rename(state)
     except OSError as error:
@@ -118,7 +132,7 @@ def _load_trip(state: Path) -> Trip | None:
         return msgspec.json.decode(path.read_bytes(), type=Trip)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         # Something tripped; that its reason cannot be read makes nothing safer.
-        return Trip("damaged", 0, f"{path} is damaged")
+        return Trip(f"damaged-{zlib.crc32(str(path).encode()):08x}", 0, f"{path} is damaged")
 
 
 def _read(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The daemon: puts a node together from its state directory, and runs it."""
+"""A node: put together from its state directory. host/daemon.py runs it."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from host.core.attestation import ActiveSkill, Measurement, Report
 from host.core.capabilities import BUILT_IN, grant
 from host.core.certificate import verify_chain
 from host.core.clock import Clock, Random, SystemClock, SystemRandom
-from host.core.errors import Busy, CertificateInvalid, HostFault, UsageError
+from host.core.errors import Busy, CertificateInvalid, DeadlineExceeded, HostFault, UsageError
 from host.core.fleet import SkillState
 from host.core.manifest import Manifest
 from host.core.text import safe
@@ -58,6 +58,7 @@ class Node:
         self.measured, self.host_digest = measured, measured.digest
         self.clock, self.log = clock, log
         self._state, self._random = state, random
+        self._config_digest = identity.config_digest(state)  # of what is in force, whatever is edited later
         self._started_ms = clock.monotonic_ms()
         self._check_certificate()
         files.sweep(state)
@@ -103,12 +104,23 @@ class Node:
         """Goes back to the version before the active one, and returns its number."""
         async with self._installing:
             version = await asyncio.to_thread(self.installer.roll_back, name)
+        await self._tell_registry()
         return version.skill.manifest.version
 
     async def remove(self, name: str) -> None:
         """Takes a skill off this node. Raises UsageError when it is not active."""
         async with self._installing:
             await asyncio.to_thread(self.installer.remove, name)
+        await self._tell_registry()
+
+    async def drain(self) -> None:
+        """Returns when no install is under way."""
+        async with self._installing:
+            return
+
+    async def _tell_registry(self) -> None:
+        if self.client is not None:
+            await self.client.refresh()
 
     async def call(self, hook: str, request: Shape) -> Any:
         """Calls a hook on every plugin that has it, off the event loop. Raises UsageError where none has."""
@@ -129,6 +141,7 @@ class Node:
             if not report.complete:
                 first = f"; the first: line {report.problems[0].line}: {report.problems[0].message}" if report.problems else ""
                 raise UsageError(f"the program was not understood whole, so nothing was moved: {report.problems_total} problem(s){first}")
+            self.envelope.require_box(report.bbox_mm.min, report.bbox_mm.max, "the program")
             return await self._job(program(), settings, run=True)
 
     def attest(self, nonce: bytes) -> bytes:
@@ -136,7 +149,7 @@ class Node:
         skills = tuple(ActiveSkill(s.name, s.version, s.digest) for s in sorted(self.skills(), key=lambda s: s.name))
         report = Report(
             node=self.name, key=bytes(self.key.verify_key).hex(), at_ms=self.clock.now_ms(), nonce=nonce, host=self.measured.digest,
-            sealed=self.measured.sealed, config=identity.config_digest(self._state), skills=skills,
+            sealed=self.measured.sealed, config=self._config_digest, skills=skills,
         )  # fmt: skip
         return attestation.sign(report, self.key)
 
@@ -183,7 +196,12 @@ class Node:
             yield piece
 
     async def _off_loop(self, call: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._calls, call)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._calls, call)
+        except DeadlineExceeded as error:
+            if self._stopping.is_set():
+                raise HostFault(f"{self.name}: the node is stopping, so the call was ended") from error
+            raise
 
     def _services_for(self, manifest: Manifest) -> HostServices:
         label = f"{manifest.name} {manifest.version}"
@@ -217,5 +235,5 @@ def request_of(hook: str, raw: bytes) -> Shape:
         raise UsageError(f"there is no hook {safe(hook, 64)} to call this way; there are {', '.join(CALLED)}")
     try:
         return msgspec.json.decode(raw, type=SHAPES[hook][0])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"request for {hook}: {safe(str(error))}") from error

@@ -98,8 +98,8 @@ def _states(answer: dict[str, Any], digest: str) -> dict[str, dict[str, Any]]:
         report = next((p for p in row["progress"] if p["digest"] == digest), None)
         if any(skill["digest"] == digest for skill in row["skills"]):
             report = {"state": "active", "code": "", "message": ""}
-        if report is not None and report["state"] not in DECIDED and not row["connected"]:
-            report = report | {"state": "away"}
+        if report is not None and report["state"] != "failed" and not row["connected"]:
+            report = report | {"state": "away"}  # whatever it ran when it was last heard of
         if report is not None:
             states[row["node"]] = {key: report[key] for key in ("state", "code", "message")}
         elif row["connected"]:

@@ -33,18 +33,21 @@ class NodeRow:
 class Fleet:
     """Checks who speaks. With authorities, a node needs a certificate by one of them; without, a name belongs to the key that took it first."""
 
-    def __init__(self, authorities: tuple[VerifyKey, ...] = ()) -> None:
+    def __init__(self, authorities: tuple[VerifyKey, ...] = (), revoked: frozenset[bytes] = frozenset()) -> None:
         self.rows: dict[str, NodeRow] = {}
-        self._authorities = authorities
+        self._authorities, self._revoked = authorities, revoked
 
     def hello(self, frame: Hello, key: VerifyKey, nonce: bytes, now_s: int) -> NodeRow:
         """A node's row. Raises SignatureInvalid or CertificateInvalid when it is not who it says."""
         if frame.nonce != nonce:
             raise SignatureInvalid(f"{frame.node}: answered another challenge than it was given")
         if self._authorities:
-            claims = certificate.verify_chain([frame.certificate], self._authorities, now_s, what=f"certificate of {frame.node}")
+            what = f"certificate of {frame.node}"
+            claims = certificate.verify_chain([frame.certificate], self._authorities, now_s, revoked=self._revoked, what=what)
             if (claims.subject, claims.key) != (frame.node, bytes(key)):
                 raise SignatureInvalid(f"{frame.node}: its certificate is for {claims.subject}, or for another key")
+            if "node" not in claims.roles or claims.generation != frame.generation:
+                raise SignatureInvalid(f"{frame.node}: its certificate is not for a node of generation {frame.generation}")
         known = self.rows.get(frame.node)
         if known is not None and known.key != key:
             raise SignatureInvalid(f"{frame.node}: this name belongs to another key")
@@ -57,7 +60,13 @@ class Fleet:
         return row
 
     def report(self, row: NodeRow, frame: FromNode, key: VerifyKey) -> None:
-        """Takes a report. Raises SignatureInvalid when it is not by the node of this connection, TooLarge for one skill too many."""
+        """Takes a report, or another hello on the same link. Raises SignatureInvalid when it is not by the node of this connection, TooLarge for one skill too many."""
+        if key == row.key and isinstance(frame, Hello) and (frame.node, frame.nonce) == (row.hello.node, row.hello.nonce):
+            # It says hello again: what it runs has changed by no push, but by its owner.
+            row.skills = {skill.name: skill for skill in frame.skills}
+            running = {skill.digest for skill in frame.skills}
+            row.progress = {name: report for name, report in row.progress.items() if report.state != "active" or report.digest in running}
+            return
         if not isinstance(frame, Progress) or key != row.key or frame.node != row.hello.node:
             raise SignatureInvalid(f"{row.hello.node}: a frame that is not this node's own report")
         if frame.name not in row.progress and len(row.progress) >= DEFAULT.announcements_max:

@@ -64,9 +64,16 @@ class _Link:
 class RegistryServer:
     """The application and its state; `app` goes to an aiohttp runner."""
 
-    def __init__(self, directory: Path, clock: Clock, log: Callable[[str, str], None], authorities: tuple[VerifyKey, ...] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        log: Callable[[str, str], None],
+        authorities: tuple[VerifyKey, ...] = (),
+        revoked: frozenset[bytes] = frozenset(),
+    ) -> None:
         self._store = BundleStore(directory)
-        self._fleet = Fleet(authorities)
+        self._fleet = Fleet(authorities, revoked)
         self._links: dict[str, _Link] = {}
         self._open: set[web.WebSocketResponse] = set()  # those that have not said hello are among them
         self._clock, self._log = clock, log

@@ -1,13 +1,15 @@
 """What a registry keeps: bundles by digest, and the newest announcement of each skill."""
 
+import threading
 from pathlib import Path
 
 import msgspec
 
 from host.core import files
 from host.core.bundle import UnverifiedBundle, digest_of
-from host.core.errors import StateDamaged, UsageError
+from host.core.errors import StateDamaged, TooLarge, UsageError
 from host.core.fleet import Announcement
+from host.core.limits import DEFAULT
 from host.core.text import safe
 
 ANNOUNCED = "announced.json"
@@ -19,6 +21,7 @@ class BundleStore:
     def __init__(self, directory: Path) -> None:
         self._blobs = directory / "blobs" / "sha256"
         self._announced_path = directory / ANNOUNCED
+        self._announcing = threading.Lock()
         try:
             self._blobs.mkdir(parents=True, exist_ok=True)
             files.sweep(directory)
@@ -44,14 +47,20 @@ class BundleStore:
         if digest_of(data) != digest:
             raise StateDamaged(f"{digest}: its bytes in this registry were altered; upload it again")
         announcement = self.add(data)
-        self._keep(self.announced | {announcement.name: announcement})
+        with self._announcing:
+            if announcement.name not in self.announced and len(self.announced) >= DEFAULT.announcements_max:
+                raise TooLarge(
+                    f"{announcement.name}: {len(self.announced)} skills are announced, and a node takes no more; withdraw one first"
+                )
+            self._keep(self.announced | {announcement.name: announcement})
         return announcement
 
     def withdraw(self, name: str) -> None:
         """Announces a skill no more. Nodes that run it go on. Raises UsageError when it is not announced."""
-        if name not in self.announced:
-            raise UsageError(f"{safe(name, 64)}: is not announced here")
-        self._keep({key: value for key, value in self.announced.items() if key != name})
+        with self._announcing:
+            if name not in self.announced:
+                raise UsageError(f"{safe(name, 64)}: is not announced here")
+            self._keep({key: value for key, value in self.announced.items() if key != name})
 
     def _keep(self, announced: dict[str, Announcement]) -> None:
         files.write_atomic(self._announced_path, msgspec.json.encode(announced))

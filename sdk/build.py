@@ -13,9 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from host.core import files
-from host.core.bundle import UnverifiedBundle, with_manifest
+from host.core.bundle import UnverifiedBundle, digest_of, with_manifest
 from host.core.errors import UsageError
 from host.core.text import safe
+from host.plugins.adapter import require_known_hooks
+from host.sandbox.engine import default_engine
+from sdk.local import user_cache
 from sdk.project import Project
 
 ZIG_VERSION = "0.17.0"
@@ -50,7 +53,8 @@ def build(project: Project, target: Path | None = None) -> Path:
         module = compiled.read_bytes()
     what = project.manifest.name
     bundle = with_manifest(strip(module, what), project.manifest, what)
-    UnverifiedBundle.parse(bundle, what)
+    require_known_hooks(UnverifiedBundle.parse(bundle, what).manifest.hooks, what)
+    user_cache().module(default_engine(), bundle, digest_of(bundle), project.manifest)  # what a node would refuse is refused here
     files.write_atomic(target or project.module, bundle)
     return target or project.module
 

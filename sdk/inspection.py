@@ -93,7 +93,8 @@ def in_words(report: dict[str, Any]) -> list[str]:
         lines.append(f"It imports {name}, which needs {need}.")
     if not report["imports"]:
         lines.append("It imports nothing: it can compute, and that is all.")
-    lines.append(f"It exports {', '.join(report['exports'])}.")
+    if report["exports"]:
+        lines.append(f"It exports {', '.join(report['exports'])}.")
     limits = report["limits"]
     lines.append(
         f"A call may use {limits['fuel']} units of fuel, {limits['deadline_ms']} ms and {limits['memory_bytes'] >> 10} KiB of memory."

@@ -341,6 +341,8 @@ def test_what_the_owner_went_back_from_comes_by_no_push_again_but_a_newer_versio
         bench.install(bad)
     one_line(caught.value, "greeter 1.1.0", "went back from it", "newer version")
     assert bench.bids() == ["1.0.0"]
+    with pytest.raises(Incompatible, match="went back from it"):  # a stranger's signature behind it makes it no other bundle
+        bench.install(with_signature(bad, SigningKey(b"s" * 32), "greeter"))
     bench.install(make_skill(version="1.1.1"))
     assert bench.bids() == ["1.1.1"]
 

@@ -29,7 +29,7 @@ from host.core import attestation, files, safety
 from host.core.attestation import Measurement
 from host.core.bundle import with_signature
 from host.core.clock import Clock, SystemClock
-from host.core.errors import Busy, CertificateInvalid, NetworkError, SignatureInvalid, SnapcountError, UsageError
+from host.core.errors import Busy, CertificateInvalid, NetworkError, SignatureInvalid, SnapcountError, UnsafeCommand, UsageError
 from host.core.manifest import SkillLimits
 from host.daemon import CRASH_AT
 from host.installed import measure_host
@@ -262,7 +262,7 @@ def test_a_signal_ends_a_runaway_call_too_and_its_caller_is_told(state: Path, ma
         asking.join()
     assert (code, "Traceback" in said) == (0, False)
     assert took_s < 2.0
-    one_line(told[0], "ran longer")
+    one_line(told[0], "the node is stopping")
 
 
 def connect(state: Path) -> socket.socket:
@@ -628,7 +628,11 @@ def test_two_jobs_at_once_on_one_machine_are_one_job_and_busy(machine: Node, one
 @pytest.mark.slow
 def test_an_unsafe_move_is_refused_audited_and_not_made(machine: Node, one_line: OneLine) -> None:
     program = b"G21\nG90\nG1 X10 Y10 F1200\nG1 X999\nG1 X20\n"
-    report = asyncio.run(machine.run_job(lambda: [program], PlanSettings()))
+    with pytest.raises(UnsafeCommand) as caught:  # the plan's box gives it away before anything moves
+        asyncio.run(machine.run_job(lambda: [program], PlanSettings()))
+    one_line(caught.value, "999", "outside the travel", "nothing was moved")
+    assert machine.drivers["motion"].status()["moves"] == 0
+    report = machine.manager.hook.plan_job(program=[program], settings=PlanSettings(), run=True)  # and here the envelope does
     refused = [problem for problem in report.problems if problem.code == "motion_refused"]
     assert report.driven == machine.drivers["motion"].status()["moves"]
     one_line(refused[0].message, "999", "outside the travel")

@@ -603,6 +603,7 @@ class Machine:
     """A driver that remembers its commands, or fails as it was told to."""
 
     capability: str = "motion"
+    home_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     failing: Exception | None = None
     inputs: Mapping[str, bool] | Exception = field(default_factory=dict)
     answer: Any = ANSWER

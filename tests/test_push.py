@@ -645,7 +645,7 @@ def test_a_push_is_over_when_every_connected_node_has_decided_and_an_absent_one_
     ]  # fmt: skip
     (states,) = Answers("http://x").follow(digest, 0.0)
     assert {name: state["state"] for name, state in states.items()} == {
-        "runs": "active", "failed": "failed", "left": "away", "runs-after-a-failure": "active", "left-with-another": "active",
+        "runs": "active", "failed": "failed", "left": "away", "runs-after-a-failure": "active", "left-with-another": "away",
     }  # fmt: skip
     rows = [row("silent", True)]
     assert list(Answers("http://x").follow(digest, 0.0)) == [{"silent": {"state": "pending", "code": "", "message": ""}}]

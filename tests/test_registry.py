@@ -757,7 +757,7 @@ def test_a_reader_that_stops_is_cut_off_and_the_push_goes_on(
 
                 await until(cut_off)
                 assert not await r.connected("slow")
-                kept = await r.upload(make_skill())
+                kept = await r.upload(make_skill(name="skill-0"))
                 async with asyncio.timeout(WAIT_S):
                     assert (await r.announce(kept["digest"]))[0] == 202
 

@@ -431,9 +431,9 @@ LIMITS = safety.default_toml().decode()
         (LIMITS.replace("bed = 110.0", "bed = nan"), "finite"),
         (LIMITS.replace("tool = 500.0", "tool = inf"), "finite"),
         (LIMITS.replace("tool = 500.0", "tool = -5.0"), "power_w"),
-        (LIMITS.replace("moves_per_s = 200000.0", "moves_per_s = 0.0"), "rate.moves_per_s"),
-        (LIMITS.replace("moves_per_s = 200000.0", "moves_per_s = inf"), "finite"),
-        (LIMITS.replace("burst = 200000", "burst = 0"), "rate.burst"),
+        (LIMITS.replace("moves_per_s = 2000000.0", "moves_per_s = 0.0"), "rate.moves_per_s"),
+        (LIMITS.replace("moves_per_s = 2000000.0", "moves_per_s = inf"), "finite"),
+        (LIMITS.replace("burst = 2000000", "burst = 0"), "rate.burst"),
         (LIMITS.replace("refusals = 100", "refusals = 0"), "safe_mode.refusals"),
         (LIMITS.replace('["door"]', '"door"'), "interlocks.required"),
         (LIMITS + "\n[extra]\n", "extra"),
@@ -634,3 +634,55 @@ def test_through_the_gate_the_machine_never_stands_outside_the_box(case: tuple[S
     else:
         assert all(is_safe(limits, one) for command in machine.reached for one in command.moves)  # type: ignore[union-attr]
         assert machine.position_mm == move.moves[-1][:3]
+
+
+def envelope_with(audit: list[Refusal], toml: str = "", **more: Any) -> safety.SafetyEnvelope:
+    limits = safety.parse_limits(toml.encode() or safety.default_toml(), "safety.toml")
+    return safety.SafetyEnvelope(limits, OWNER.verify_key, audit=audit.append, **more)
+
+
+def test_homing_is_refused_where_it_would_leave_the_travel() -> None:
+    audit: list[Refusal] = []
+    envelope = envelope_with(audit, safety.default_toml().decode().replace("x = [0.0, 300.0]", "x = [100.0, 300.0]"))
+    with pytest.raises(UnsafeCommand, match="homing goes to x = 0 mm"):
+        envelope.admit(Home(), {"door": True}, 1, "skill")
+    envelope.admit(Home(), {"door": True}, 1, "skill", home_mm=(100.0, 0.0, 0.0))
+    assert [refusal.command for refusal in audit] == ["home"]
+
+
+def test_a_plan_whose_box_leaves_the_travel_is_refused_before_anything_moves() -> None:
+    envelope = envelope_with([])
+    envelope.require_box((0.0, 0.0, 0.0), (300.0, 300.0, 300.0), "the program")
+    for low, high in (((-0.1, 0.0, 0.0), (1.0, 1.0, 1.0)), ((0.0, 0.0, 0.0), (1.0, 1.0, 300.1))):
+        with pytest.raises(UnsafeCommand, match="the program leaves the machine's limits, so nothing was moved"):
+            envelope.require_box(low, high, "the program")
+
+
+def test_the_rate_follows_a_time_that_never_jumps_where_one_is_given() -> None:
+    toml = safety.default_toml().decode().replace("moves_per_s = 2000000.0", "moves_per_s = 1.0").replace("burst = 2000000", "burst = 1")
+    envelope = envelope_with([], toml)
+    move = Move(moves=((1.0, 1.0, 1.0, 10.0),))
+    envelope.admit(move, {"door": True}, 0, "skill", rate_ms=0)
+    with pytest.raises(UnsafeCommand, match="more than 1 moves per second"):
+        envelope.admit(move, {"door": True}, 10_000_000, "skill", rate_ms=1)  # the wall clock stepped
+    envelope.admit(move, {"door": True}, 0, "skill", rate_ms=1_001)
+
+
+def test_a_reset_signed_for_one_node_is_worth_nothing_on_another() -> None:
+    one, other = (envelope_with([], node=f"{name}-") for name in ("one", "other"))
+    for envelope in (one, other):
+        envelope.trip("smoke", 5)
+    assert one.tripped is not None
+    signed = safety.sign_reset(OWNER, one.tripped.id)
+    with pytest.raises(SignatureInvalid, match="another trip"):
+        other.reset(signed)
+    one.reset(signed)
+    assert one.tripped is None
+
+
+def test_a_command_that_cannot_be_read_is_audited_too(clock: Any) -> None:
+    audit: list[Refusal] = []
+    gate = DriverGate(VirtualMachine(), envelope_with(audit), clock)
+    with pytest.raises(MalformedData):
+        gate.ask("skill", b"\xff")
+    assert [(refusal.skill, refusal.command) for refusal in audit] == [("skill", "malformed")]

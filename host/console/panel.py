@@ -34,8 +34,8 @@ def fleet_lines(fleet: dict[str, Any]) -> Iterator[str]:
     connected = sum(row["connected"] for row in nodes)
     yield f"{connected} of {len(nodes)} nodes connected"
     for announced in fleet["announced"]:
-        active = sum(any(skill["digest"] == announced["digest"] for skill in row["skills"]) for row in nodes)
-        yield f"  {announced['name']} {announced['version']} {announced['digest'][:19]}… active on {active} of {len(nodes)}"
+        active = sum(row["connected"] and any(skill["digest"] == announced["digest"] for skill in row["skills"]) for row in nodes)
+        yield f"  {announced['name']} {announced['version']} {announced['digest'][:19]}… active on {active} of {connected} connected"
     for row in nodes:
         skills = ", ".join(f"{skill['name']} {skill['version']}" for skill in row["skills"]) or "no skill"
         yield f"  {row['node']:20} generation {row['generation']}  {'connected' if row['connected'] else 'away':9}  {skills}"

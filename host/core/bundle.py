@@ -41,6 +41,12 @@ class Bundle:
     signers: tuple[bytes, ...]
 
     @property
+    def content_digest(self) -> str:
+        """The digest of the bytes before the first signature: the same however many signatures stand behind them."""
+        signatures = [section for section in wasm.sections(self.data, self.label) if section.name == SIGNATURE_SECTION]
+        return digest_of(self.data[: signatures[0].start])
+
+    @property
     def label(self) -> str:
         return f"{self.manifest.name} {self.manifest.version}"
 

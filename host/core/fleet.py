@@ -8,6 +8,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from host.core import cbor, cose
 from host.core.errors import MalformedData
+from host.core.limits import DEFAULT
 from host.core.manifest import SEMVER, Name
 from host.core.text import safe
 
@@ -27,7 +28,7 @@ class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Challenge(Frame, frozen=True, tag="challenge"):
     """Registry to node, first: a nonce, so that a recorded hello is worth nothing."""
 
-    nonce: bytes
+    nonce: Annotated[bytes, Meta(max_length=64)]
 
 
 class SkillState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,10 +41,10 @@ class Hello(Frame, frozen=True, tag="hello"):
     """Node to registry: who it is and what it runs."""
 
     node: Name
-    nonce: bytes
+    nonce: Annotated[bytes, Meta(max_length=64)]
     generation: Annotated[int, Meta(ge=1, le=255)]
-    certificate: bytes
-    host: str
+    certificate: Annotated[bytes, Meta(max_length=DEFAULT.certificate_bytes_max)]
+    host: Annotated[str, Meta(max_length=80)]
     skills: Annotated[tuple[SkillState, ...], Meta(max_length=256)]
 
 

@@ -50,14 +50,15 @@ def load(path: Path) -> SigningKey:
             text = file.read(SEED_BYTES * 2 + 2)
     except OSError as error:
         raise StateDamaged(f"{path}: the key cannot be read: {error.strerror}") from error
+    try:
+        key = SigningKey(text.strip(), encoder=HexEncoder)
+    except Exception as error:
+        raise StateDamaged(f"{path}: not a private key file: expected {SEED_BYTES * 2} hexadecimal digits") from error
     if mode & 0o077:
         raise StateDamaged(
             f"{path}: a private key with mode {mode:04o} can be read by others; expected {PRIVATE_MODE:04o}: run chmod 600 and consider the key stolen"
         )
-    try:
-        return SigningKey(text.strip(), encoder=HexEncoder)
-    except Exception as error:
-        raise StateDamaged(f"{path}: not a key file: expected {SEED_BYTES * 2} hexadecimal digits") from error
+    return key
 
 
 def public_text(key: VerifyKey) -> str:
@@ -72,8 +73,11 @@ def parse_public(text: str, what: str) -> VerifyKey:
         if kind == "ed25519":
             return VerifyKey(digits.encode(), encoder=HexEncoder)
     except Exception as error:
-        raise UsageError(f"{what}: not a public key: {text.strip()[:80]!r}") from error
-    raise UsageError(f"{what}: expected ed25519: and 64 hexadecimal digits, found {text.strip()[:80]!r}")
+        raise UsageError(f"{what}: not a public key: expected ed25519: and 64 hexadecimal digits") from error
+    # What was found is not shown: it may be a private key that was taken for the public one.
+    raise UsageError(
+        f"{what}: expected ed25519: and 64 hexadecimal digits, found {len(text.strip())} other characters (is it the .pub file?)"
+    )
 
 
 def load_public(path: Path) -> VerifyKey:

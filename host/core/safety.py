@@ -2,7 +2,7 @@
 
 `admit` sees every command before a driver does. Rules:
 
-- a point outside the travel of an axis, a speed, temperature or power above its limit, or any number that is not finite, is refused;
+- a point outside the travel of an axis (homing too), a speed, temperature or power above its limit, or any number that is not finite, is refused;
   between two points inside the box a straight move stays inside it, so checking the points is enough;
 - a heater or tool that the owner did not name has no limit to be under, and is refused;
 - more moves per second than the rate are refused;
@@ -13,6 +13,7 @@ A command is admitted whole or refused whole. Every refusal goes to the audit. T
 """
 
 import math
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from msgspec import Meta
 from nacl.signing import SigningKey, VerifyKey
 
 from host.core import cbor, cose
-from host.core.commands import AnyCommand, Heat, Move, Status, Tool
+from host.core.commands import AnyCommand, Heat, Home, Move, Status, Tool
 from host.core.errors import MalformedData, SafeMode, SignatureInvalid, UnsafeCommand
 from host.core.limits import DEFAULT
 from host.core.text import safe
@@ -34,6 +35,8 @@ AAD_RESET = b"snapcount safety reset 1"
 AXES = ("x", "y", "z")
 
 Range = tuple[float, float]
+Point = tuple[float, float, float]
+ORIGIN: Point = (0.0, 0.0, 0.0)
 NotNegative = Annotated[float, Meta(ge=0)]
 
 
@@ -132,7 +135,10 @@ class SafetyEnvelope:
         audit: Callable[[Refusal], None],
         on_trip: Callable[[Trip | None], None] = lambda trip: None,
         tripped: Trip | None = None,
+        node: str = "",
     ) -> None:
+        self._lock = threading.RLock()  # several machines may stand behind one envelope
+        self._node = node
         self.limits = limits
         self.tripped = tripped
         self._owner = owner
@@ -143,10 +149,26 @@ class SafetyEnvelope:
         self._tokens = float(limits.rate.burst)
         self._filled_ms: int | None = None
 
-    def admit(self, command: AnyCommand, interlocks: Mapping[str, bool], now_ms: int, skill: str) -> None:
-        """Returns when the driver may have the command. Raises UnsafeCommand or SafeMode otherwise, after the audit has it."""
+    def admit(
+        self,
+        command: AnyCommand,
+        interlocks: Mapping[str, bool],
+        now_ms: int,
+        skill: str,
+        *,
+        home_mm: Point = ORIGIN,
+        rate_ms: int | None = None,
+    ) -> None:
+        """Returns when the driver may have the command. Raises UnsafeCommand or SafeMode otherwise, after the audit has it.
+
+        `home_mm` is where homing takes the machine. `rate_ms` is a time that never jumps, for the rate; `now_ms` where there is none.
+        """
         if isinstance(command, Status):
             return
+        with self._lock:
+            self._admit(command, interlocks, now_ms, skill, home_mm, now_ms if rate_ms is None else rate_ms)
+
+    def _admit(self, command: AnyCommand, interlocks: Mapping[str, bool], now_ms: int, skill: str, home_mm: Point, rate_ms: int) -> None:
         if self.tripped is not None:
             raise self._refuse(
                 SafeMode, f"safe mode since {self.tripped.at_ms}: {self.tripped.reason}; the owner must reset it", command, now_ms, skill
@@ -157,7 +179,7 @@ class SafetyEnvelope:
                 raise self._refuse(SafeMode, f"interlock {opened[0]} is not closed: safe mode", command, now_ms, skill)
             finally:
                 self.trip(f"interlock {opened[0]} is not closed", now_ms)
-        problem = self._problem(command) or self._over_rate(command, now_ms)
+        problem = self._problem(command, home_mm) or self._over_rate(command, rate_ms)
         if problem is None:
             self._refusals = 0
             return
@@ -170,28 +192,34 @@ class SafetyEnvelope:
 
     def trip(self, reason: str, now_ms: int) -> None:
         """Enters safe mode. A second trip keeps the first reason."""
-        if self.tripped is None:
-            # The count keeps apart two trips at one time, so that the reset of the first is worth nothing to the second.
-            self._trips += 1
-            self.tripped = Trip(f"{now_ms}-{self._trips}-{zlib.crc32(reason.encode()):08x}", now_ms, reason)
-            self._on_trip(self.tripped)
+        with self._lock:
+            if self.tripped is None:
+                # The count keeps apart two trips at one time, so that the reset of the first is worth nothing to the second.
+                self._trips += 1
+                self.tripped = Trip(f"{self._node}{now_ms}-{self._trips}-{zlib.crc32(reason.encode()):08x}", now_ms, reason)
+                self._on_trip(self.tripped)
 
     def reset(self, signed: bytes) -> None:
         """Leaves safe mode. Raises SignatureInvalid unless the owner signed a reset of this trip."""
         payload = cose.verify(cose.parse(signed, "safety reset"), self._owner, "safety reset", aad=AAD_RESET)
-        if self.tripped is None:
-            return
-        if cbor.decode(payload, "safety reset") != {"reset": self.tripped.id}:
-            raise SignatureInvalid(f"safety reset: signed for another trip than {self.tripped.id}")
-        self.tripped = None
-        self._refusals = 0
-        self._on_trip(None)
+        with self._lock:
+            if self.tripped is None:
+                return
+            if cbor.decode(payload, "safety reset") != {"reset": self.tripped.id}:
+                raise SignatureInvalid(f"safety reset: signed for another trip than {self.tripped.id}")
+            self._on_trip(None)  # first: what cannot be written down has not happened
+            self.tripped = None
+            self._refusals = 0
+
+    def refuse_malformed(self, problem: str, now_ms: int, skill: str) -> None:
+        """Writes a command that could not be read into the audit."""
+        self._audit(Refusal(now_ms, skill, "malformed", problem))
 
     def _refuse(self, kind: type[UnsafeCommand], reason: str, command: AnyCommand, now_ms: int, skill: str) -> UnsafeCommand:
         self._audit(Refusal(now_ms, skill, type(command).__name__.lower(), reason))
         return kind(reason)
 
-    def _problem(self, command: AnyCommand) -> str | None:
+    def _problem(self, command: AnyCommand, home_mm: Point) -> str | None:
         match command:
             case Move(moves):
                 return next((problem for move in moves if (problem := self._move_problem(move))), None)
@@ -199,17 +227,31 @@ class SafetyEnvelope:
                 return _over(f"temperature of {safe(heater)}", celsius, self.limits.temperature_c.get(heater), "°C")
             case Tool(watts):
                 return _over("power of the tool", watts, self.limits.power_w.get("tool"), "W", low=0.0)
+            case Home():
+                return self._outside(home_mm, "homing goes to ")
             case _:
                 return None
 
     def _move_problem(self, move: tuple[float, float, float, float]) -> str | None:
-        travel = self.limits.travel_mm
-        for axis, value, (low, high) in zip(AXES, move, (travel.x, travel.y, travel.z), strict=False):
-            if not low <= value <= high:  # also refuses NaN
-                return f"{axis} = {value:.12g} mm is outside the travel [{low:.12g}, {high:.12g}] mm"
+        outside = self._outside(move[:3])
+        if outside:
+            return outside
         if not 0 < move[3] <= self.limits.speed_mm_s.max:
             return f"speed {move[3]:.12g} mm/s is outside (0, {self.limits.speed_mm_s.max:.12g}] mm/s"
         return None
+
+    def _outside(self, point: Point, how: str = "") -> str | None:
+        travel = self.limits.travel_mm
+        for axis, value, (low, high) in zip(AXES, point, (travel.x, travel.y, travel.z), strict=True):
+            if not low <= value <= high:  # also refuses NaN
+                return f"{how}{axis} = {value:.12g} mm is outside the travel [{low:.12g}, {high:.12g}] mm"
+        return None
+
+    def require_box(self, low: Point, high: Point, what: str) -> None:
+        """Raises UnsafeCommand when a box, as a plan states it, leaves the travel: said before anything moves."""
+        problem = self._outside(low) or self._outside(high)
+        if problem:
+            raise UnsafeCommand(f"{what} leaves the machine's limits, so nothing was moved: {problem}")
 
     def _over_rate(self, command: AnyCommand, now_ms: int) -> str | None:
         rate = self.limits.rate
@@ -265,8 +307,8 @@ bed = 110.0
 tool = 500.0
 
 [rate]
-moves_per_s = 200000.0
-burst = 200000
+moves_per_s = 2000000.0   # a real machine takes some thousand; the virtual one is as fast as its processor
+burst = 2000000
 
 [interlocks]            # inputs that must be closed; an open one trips safe mode
 required = ["door"]

@@ -19,7 +19,7 @@ def decode(raw: bytes, shape: type[T], what: str) -> T:
         raise MalformedData(f"{what}: at most {BYTES_MAX} bytes, {len(raw)} came")
     try:
         return msgspec.convert(tomllib.loads(raw.decode()), shape)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (msgspec.ValidationError, ValueError) as error:
         raise MalformedData(f"{what}: {safe(str(error))}") from error
     except RecursionError as error:
         raise MalformedData(f"{what}: nested too deeply") from error

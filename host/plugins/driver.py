@@ -23,6 +23,11 @@ class Driver(Protocol):
         """The capability's name, as skills ask for it: `motion`."""
         ...
 
+    @property
+    def home_mm(self) -> tuple[float, float, float]:
+        """Where homing takes the machine, in machine coordinates."""
+        ...
+
     def interlocks(self) -> Mapping[str, bool]:
         """The inputs that are wired to this machine; True is closed (safe)."""
         ...
@@ -45,10 +50,17 @@ class DriverGate:
 
     def ask(self, skill: str, request: bytes) -> bytes:
         """Raises MalformedData, UnsafeCommand, SafeMode, or HostFault for a driver that failed."""
-        command = self._decode(request)
+        try:
+            command = self._decode(request)
+        except MalformedData as error:
+            self._envelope.refuse_malformed(str(error), self._clock.now_ms(), skill)
+            raise
         with self._lock:
             try:
-                self._envelope.admit(command, self._driver.interlocks(), self._clock.now_ms(), skill)
+                clock, driver = self._clock, self._driver
+                self._envelope.admit(
+                    command, driver.interlocks(), clock.now_ms(), skill, home_mm=driver.home_mm, rate_ms=clock.monotonic_ms()
+                )  # fmt: skip
                 return cbor.encode(self._driver.execute(command))
             except SnapcountError:
                 raise

@@ -31,7 +31,7 @@ class PluginManager:
     @property
     def skills(self) -> dict[str, SkillVersion]:
         """The active version of each skill, by name."""
-        return {name: slot.active for name, slot in self._slots.items()}
+        return {name: slot.active for name, slot in list(self._slots.items())}
 
     def load_native(self, names: tuple[str, ...]) -> None:
         """Loads the native plugins that the owner named, from the entry point group `snapcount.plugins`. Raises HostFault."""

@@ -39,6 +39,14 @@ class CompiledCache:
         self._limits = limits
         self.rejected = 0
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        # Code for another version of wasmtime or of the rules is never loaded again.
+        for pattern in ("*.cwasm", "*.tag"):
+            for path in self._directory.glob(pattern):
+                if not path.stem.endswith(f"-{engine_id()}") and not path.name.startswith("."):
+                    path.unlink(missing_ok=True)
 
     def module(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> Module:
         """The compiled module of the bundle `data`, from the cache or compiled now in a child process.

@@ -49,4 +49,6 @@ def compile_module(source: Path, target: Path, what: str, limits: Limits = DEFAU
         raise StorageFull(f"{what}: no space left on the disk for the compiled module")
     if ended.returncode in (-signal.SIGABRT, -signal.SIGKILL) or b"memory" in ended.stderr.lower():
         raise MalformedModule(f"{what}: compiling it needs more than {limits.compile_memory_bytes_max >> 20} MiB of memory and was stopped")
+    if ended.returncode < 0:
+        raise MalformedModule(f"{what}: compiling it ended the compiler with signal {-ended.returncode}")
     raise HostFault(f"{what}: the compiling process ended with {ended.returncode}: {said}")

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import aiohttp
@@ -46,8 +47,16 @@ class RegistryClient:
     def __init__(self, url: str, node: Node, log: Callable[[str, str], None]) -> None:
         self._url, self._node, self._log = url.rstrip("/"), node, log
         self._pending: asyncio.Queue[Announcement] = asyncio.Queue(DEFAULT.announcements_max)
+        self._queued: set[str] = set()
+        self._nonce = b""
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self.connected = False
+
+    async def refresh(self) -> None:
+        """Says hello anew on the same link, for what runs here has changed by no push."""
+        if self._socket is not None and self.connected:
+            with suppress(aiohttp.ClientError, ConnectionError):  # a broken link says hello when it stands again
+                await self._socket.send_bytes(self._hello())
 
     async def run(self) -> None:
         """Dials until cancelled, with jittered back-off that starts anew after a link that stood for a while."""
@@ -75,23 +84,32 @@ class RegistryClient:
             raise NetworkError("the connection was closed")
 
     async def _take(self, socket: aiohttp.ClientWebSocketResponse, frame: Challenge | Announcement) -> None:
-        node = self._node
         match frame:
             case Challenge(nonce=nonce):
-                hello = Hello(
-                    node=node.name, nonce=nonce, generation=node.generation, certificate=node.certificate, host=node.host_digest, skills=tuple(node.skills())
-                )  # fmt: skip
-                await socket.send_bytes(fleet.seal(hello, node.key))
+                self._nonce = nonce
+                await socket.send_bytes(self._hello())
                 self._socket, self.connected = socket, True
                 self._log("info", f"connected to registry {self._url}")
             case Announcement():
+                if frame.digest in self._queued:
+                    return
                 if self._pending.full():
                     raise NetworkError(f"the registry announced more than {DEFAULT.announcements_max} bundles at once")
                 self._pending.put_nowait(frame)
+                self._queued.add(frame.digest)
+
+    def _hello(self) -> bytes:
+        node = self._node
+        hello = Hello(
+            node=node.name, nonce=self._nonce, generation=node.generation, certificate=node.certificate, host=node.host_digest,
+            skills=tuple(node.skills()),
+        )  # fmt: skip
+        return fleet.seal(hello, node.key)
 
     async def _work(self, session: aiohttp.ClientSession) -> None:
         while True:
             announcement = await self._pending.get()
+            self._queued.discard(announcement.digest)
             if any(skill.digest == announcement.digest for skill in self._node.skills()):
                 await self._report(announcement, "active")
                 continue

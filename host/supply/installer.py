@@ -85,13 +85,16 @@ class Installer:
         problems: list[SnapcountError] = []
         for name in self._shop.store.names():
             pointed = self._pointed(name, problems)
+            transient = False
             for installed in self._candidates(name, pointed):
                 try:
                     self._shop.manager.activate(self._load(self._verified(installed)))
                 except SnapcountError as error:
                     problems.append(error)
+                    # A full disk or a busy host passes: this start uses an older version, the next one tries again.
+                    transient |= isinstance(error, HostFault) and not isinstance(error, StateDamaged)
                     continue
-                if installed != pointed:
+                if installed != pointed and not transient:
                     self._repoint(installed, problems)
                 break
         with suppress(HostFault):  # they only take room
@@ -110,7 +113,7 @@ class Installer:
             raise UsageError(f"{safe(name)}: no earlier version is kept")
         version = self._load(self._verified(older[0]))
         self._require_self_test(version)
-        self._shop.store.hold_back(name, active.digest)
+        self._shop.store.hold_back(name, self._verified(active).content_digest)
         self._shop.store.activate(older[0])
         self._swap(version)
         with suppress(HostFault):
@@ -161,12 +164,14 @@ class Installer:
         self._reach("compiled")
         self._require_self_test(version)
         self._reach("tested")
+        known = self._shop.store.referenced(bundle.digest)
         record = self._shop.store.record(bundle.manifest.name, bundle.manifest.version, bundle.digest)
         self._reach("recorded")
         try:
             self._shop.store.activate(record)
         except SnapcountError:
-            self._shop.store.forget(record)
+            if not known:
+                self._shop.store.forget(record)
             raise
         self._reach("activated")
         self._swap(version)
@@ -221,7 +226,7 @@ class Installer:
         grant(what, manifest.capabilities, self._facts.allowed)
 
     def _require_newer(self, bundle: Bundle) -> None:
-        if bundle.digest in self._shop.store.held_back(bundle.manifest.name):
+        if bundle.content_digest in self._shop.store.held_back(bundle.manifest.name):
             raise Incompatible(f"{bundle.label}: the owner of this node went back from it; push a newer version")
         try:
             active = self._shop.store.active(bundle.manifest.name)

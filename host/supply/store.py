@@ -140,7 +140,10 @@ class SkillStore:
         return [entry.digest for entry in kept]
 
     def hold_back(self, name: str, digest: str) -> None:
-        """Writes down that the owner went back from this bundle, so that no push brings it again. The last `HELD_MAX` are kept."""
+        """Writes down that the owner went back from a bundle with this content digest, so that no push brings it again.
+
+        The last `HELD_MAX` are kept. It is the digest of what was signed: another signature behind it makes no other bundle.
+        """
         held = [*(entry for entry in self.held_back(name) if entry != digest), digest]
         files.write_atomic(self._skills / name / HELD, msgspec.json.encode(held[-HELD_MAX:]))
 

@@ -15,8 +15,12 @@ def demo(
     as_json: bool = Json,
 ) -> None:
     """Start a registry and a fleet on this machine, push skills, run a job on every node, upgrade while jobs run, and try to break it."""
+    import signal
+    import sys
+
     from sdk.demo import story
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # unwinds, so that no process and no file is left
     result = story.run(nodes, keep, say)
     if as_json:
         emit(result)

@@ -104,7 +104,10 @@ def _show(report: dict[str, Any], as_json: bool, *more: str) -> None:
     say(f"time       {_duration(report['time_s'])}")
     for key in more:
         say(f"{key:10} {report[key]}")
-    say("complete   yes" if report["complete"] else f"complete   NO: {report['problems_total']} problem(s)")
+    stopped = next((problem for problem in report["problems"] if problem["code"] in STOPPED), None)
+    if stopped:
+        say(f"stopped    at or after line {stopped['line']}, after {report['driven']} moves: {stopped['message']}")
+    say("understood yes, all of it" if report["complete"] else f"understood NOT all: {report['problems_total']} problem(s)")
     for problem in report["problems"][:PROBLEMS_SHOWN]:
         say(f"  line {problem['line']}: {problem['message']} [{problem['code']}]")
     if report["problems_total"] > PROBLEMS_SHOWN:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from host.core.errors import SnapcountError
+from host.core.errors import HostFault, SnapcountError
 from sdk.cli import demo, fleet, job, keys, node, registry, skill
 
 app = typer.Typer(
@@ -48,12 +48,15 @@ def main() -> None:
     except SnapcountError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader has gone; keep Python from complaining about it once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_PIPE)
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(HostFault.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader has gone; keep Python from complaining about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_PIPE)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def init(
     import msgspec
 
     from host import config, identity
-    from host.core import keys
+    from host.core import keys, toml
     from host.core.clock import SystemClock, SystemRandom
     from host.core.errors import UsageError
     from host.core.manifest import Name
@@ -45,8 +45,9 @@ def init(
     owner = keys.load(owner_key)
     authors = tuple(keys.public_text(keys.load_public(path)) for path in trust)
     allowed = tuple(part.strip() for part in allow.split(",") if part.strip())
-    toml = config.template(name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin))
-    identity.create(state, toml, owner, SystemClock(), SystemRandom())
+    toml_text = config.template(name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin))
+    toml.decode(toml_text.encode(), config.NodeConfig, config.FILE)  # a value that is not sound is refused before anything is made
+    identity.create(state, toml_text, owner, SystemClock(), SystemRandom())
     key = keys.public_text(identity.load_key(state).verify_key)
     if as_json:
         emit({"state": str(state), "node": name, "key": key})
@@ -191,6 +192,6 @@ def certify(state: Path = State, owner_key: Path = OwnerKey, as_json: bool = Jso
 
     claims = identity.certify(state, keys.load(owner_key), SystemClock(), SystemRandom())
     if as_json:
-        emit({"node": claims.subject, "expires_s": claims.expires_s})
+        emit({"node": claims.subject, "id": claims.id.hex(), "expires_s": claims.expires_s})
     else:
-        say(f"{claims.subject}: certified until {claims.expires_s} (seconds since 1970)")
+        say(f"{claims.subject}: certified until {claims.expires_s} (seconds since 1970), certificate {claims.id.hex()}")

@@ -14,14 +14,28 @@ def registry() -> None:
     """Keep bundles and announce them to a fleet."""
 
 
-@app.command(epilog="Example: snapcount registry serve --dir registry --port 8470")
+def _revoked(path: Path | None) -> frozenset[bytes]:
+    from host.core.errors import UsageError
+
+    if path is None:
+        return frozenset()
+    try:
+        return frozenset(bytes.fromhex(line) for line in path.read_text().split())
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: expected one hexadecimal certificate id a line (`snapcount node certify` prints it)") from error
+
+
+@app.command(epilog="Example: snapcount registry serve --dir bundles --port 8470")
 def serve(
-    folder: Path = typer.Option(Path("registry"), "--dir", help="Where bundles are kept."),
+    folder: Path = typer.Option(Path("bundles"), "--dir", help="Where bundles are kept."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on. There is no login yet: anything but loopback lets others push."),
     port: int = typer.Option(8470, min=0, max=65535, help="Port; 0 takes a free one."),
     authority: list[Path] = typer.Option(
         [], "--authority", help="Public key (.pub) of an owner; then nodes need a certificate by one of them."
     ),
+    revoked: Path | None = typer.Option(None, "--revoked", help="File with the ids of revoked certificates, one a line in hexadecimal."),
     as_json: bool = typer.Option(False, "--json", help="Print the address as JSON once it listens."),
 ) -> None:
     """Serve bundles over HTTP, and nodes over WebSocket, until told to stop."""
@@ -34,7 +48,7 @@ def serve(
     from host.node import log_line
     from registry import server
 
-    made = server.RegistryServer(folder, SystemClock(), log_line, tuple(keys.load_public(path) for path in authority))
+    made = server.RegistryServer(folder, SystemClock(), log_line, tuple(keys.load_public(path) for path in authority), _revoked(revoked))
 
     def ready(url: str) -> None:
         if as_json:

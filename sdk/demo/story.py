@@ -157,14 +157,16 @@ def _upgrade(story: Story) -> None:
             except SnapcountError as error:
                 lost.append(f"{name}: {error}")
 
-    workers = [threading.Thread(target=work, args=(name,)) for name in story.fleet.names]
+    workers = [threading.Thread(target=work, args=(name,), daemon=True) for name in story.fleet.names]
     for worker in workers:
         worker.start()
-    before = len(answered)
-    states = story.push(new)
-    during = len(answered) - before
-    time.sleep(UPGRADE_TAIL_S)
-    stop.set()
+    try:
+        before = len(answered)
+        states = story.push(new)
+        during = len(answered) - before
+        time.sleep(UPGRADE_TAIL_S)
+    finally:  # an interrupted demo must not wait for its own workers
+        stop.set()
     for worker in workers:
         worker.join()
     lost += ["incomplete"] * answered.count(False)
@@ -234,14 +236,29 @@ def _withdraw(story: Story, name: str) -> None:
 def _unsafe_motion(story: Story) -> bool:
     node = story.fleet.names[0]
     before = story.fleet.status(node)["machines"]["motion"]["moves"]
-    report = story.fleet.control(node).job([b"G21\nG90\nG1 X10 Y10 F1200\nG1 X999\nG1 X20\n"], {}, run=True)
+    control = story.fleet.control(node)
+    # A plan's box gives a program away before anything moves; a skill that moves on its own meets the envelope itself.
+    program = _error(lambda: control.job([b"G21\nG90\nG1 X10 Y10 F1200\nG1 X999\nG1 X20\n"], {}, run=True))
+    story.push(story.signed(hostile.bundle("sneak"), "sneak"))
+    skill = _error(lambda: control.post("/v1/hooks/bid", BOUNTY))
+    _withdraw(story, "sneak")
+    story.calls += 1
     status = story.fleet.status(node)
-    refused = [problem for problem in report["problems"] if problem["code"] == "motion_refused"]
-    moved = status["machines"]["motion"]["moves"] - before
-    inside = status["machines"]["motion"]["position_mm"][0] <= status["limits"]["travel_mm"]["x"][1]
-    held = bool(refused) and inside and moved <= 1 and any("outside the travel" in row["reason"] for row in status["audit"])
-    _verdict(story, "a move out of the machine", held, refused[0]["message"] if refused else "it was not refused")
+    unmoved = status["machines"]["motion"]["moves"] == before
+    audited = any(row["skill"].startswith("sneak") and "outside the travel" in row["reason"] for row in status["audit"])
+    held = unmoved and audited and "outside the travel" in program and "unsafe_command" in skill
+    _verdict(story, "a program that leaves the machine", held, program or "it was not refused")
+    _verdict(story, "a skill that leaves the machine", held, skill or "it was not refused")
     return held
+
+
+def _error(ask: Callable[[], Any]) -> str:
+    """What an answer was refused with; empty when it was not."""
+    try:
+        ask()
+    except SnapcountError as error:
+        return str(error)
+    return ""
 
 
 def _kill_during_install(story: Story) -> bool:
@@ -285,7 +302,7 @@ def _version(story: Story, node: str) -> str:
 def _hook_us(story: Story) -> float:
     """The median over the nodes of their own median hook call, in µs."""
     medians = [skill["call_us_p50"] for name in story.fleet.names for skill in story.fleet.status(name)["skills"] if skill["call_us_p50"]]
-    return float(round(median(medians), 1))
+    return float(round(median(medians), 1)) if medians else 0.0
 
 
 def _on_every_node(story: Story, ask: Callable[[str], Any]) -> dict[str, Any]:

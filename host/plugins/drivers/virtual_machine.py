@@ -28,6 +28,7 @@ class VirtualMachine:
     """Position in mm, feed in mm/s, temperatures in °C. Its clock advances by the time each move takes at its feed."""
 
     capability = "motion"
+    home_mm = (0.0, 0.0, 0.0)
 
     def __init__(self) -> None:
         self.position_mm = (0.0, 0.0, 0.0)
@@ -55,7 +56,7 @@ class VirtualMachine:
                 self.tool_w = watts
                 self._note("tool", watts)
             case Home():
-                self.position_mm = (0.0, 0.0, 0.0)
+                self.position_mm = self.home_mm
                 self._note("home")
             case Dwell(ms):
                 self.clock_s += ms / 1000

@@ -1,0 +1,38 @@
+"""The benchmarks run and print what they promise. The thresholds are loose: a shared machine is no place for tight ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def measured(name: str) -> dict[str, float]:
+    ended = subprocess.run([sys.executable, str(FOLDER / name), "--json"], capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_a_skill_call_is_far_faster_than_its_peers_in_the_same_run():
+    found = measured("skill_call.py")
+    print(found)
+    assert found["path"] == "direct"
+    assert found["ratio_wasmtime_py"] >= 50
+    assert found["ratio_extism"] >= 20
+    assert found["direct_ns"] <= 1_000
+    assert found["hook_us"] <= 40
+    assert found["instance_us"] <= 20
+    assert found["load_cached_ms"] <= 2
+
+
+@pytest.mark.slow
+def test_the_arrival_kernel_is_far_faster_than_its_peers_in_the_same_run():
+    found = measured("arrival.py")
+    print(found)
+    assert found["ratio_numpy_30k"] >= 2
+    assert found["ratio_python_30k"] >= 100
+    assert found["ns_per_agent_30k"] <= 5
