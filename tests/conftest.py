@@ -1,11 +1,13 @@
 """What many suites share: a clock that stands still until it is told, keys from fixed seeds, a small guest, and a node's state directory."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from nacl.signing import SigningKey
 from wasmtime import wat2wasm
 
@@ -15,6 +17,11 @@ from host.core.bundle import with_manifest, with_signature
 from host.core.clock import Clock, SystemRandom
 from host.core.manifest import Manifest, SkillLimits
 from host.plugins.contract import BidReply, SelfTestReply
+
+# CI tries the same examples each time, so that a push is judged by its change; everywhere else every run tries new ones and prints what fails.
+settings.register_profile("ci", derandomize=True, print_blob=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @dataclass

@@ -1,7 +1,5 @@
 """Makes text from outside safe for a terminal, a log line or an error."""
 
-import unicodedata
-
 
 def safe(text: str | bytes, characters_max: int = 300) -> str:
     """One line without control, bidirectional-override or invisible characters, at most `characters_max` long and then an ellipsis.
@@ -11,8 +9,8 @@ def safe(text: str | bytes, characters_max: int = 300) -> str:
     decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     out: list[str] = []
     for character in decoded[:characters_max]:
-        # Cc control, Cf format (bidi, zero width), Cs surrogate, Co private, Cn unassigned, Zl and Zp line separators.
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
+        # str.isprintable: all but controls, formats (bidi, zero width), surrogates, private and unassigned, and separators other than the space.
+        if not character.isprintable():
             out.append(character.encode("unicode_escape").decode())
         else:
             out.append(character)
