@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 import typer
 
-from sdk.cli.output import Json, emit, say
+from sdk.cli.output import Advance, Json, emit, progress, say
 
 app = typer.Typer(help="Plan and run G-code programs.", no_args_is_help=True)
 
@@ -48,7 +48,8 @@ def plan(
         if program.seekable():
             settings = with_tail(settings, program)
         loaded = LocalSkill(read_bundle(path), path.name)
-        report = msgspec.to_builtins(loaded.version.plan(_pieces(program), settings, False))
+        with progress("reading", _count(file)) as advance:
+            report = msgspec.to_builtins(loaded.version.plan(_pieces(program, advance), settings, False))
     _show(report, as_json)
 
 
@@ -64,8 +65,8 @@ def run(
     """Run a program on a node's machine. It is read whole first; nothing moves unless all of it was understood."""
     from host.console.client import NodeControl
 
-    with _opened(file) as program:
-        report = NodeControl(state).job(_pieces(program), _settings(accel, feed_max, junction_deviation), run=True)
+    with _opened(file) as program, progress("sending", _count(file)) as advance:
+        report = NodeControl(state).job(_pieces(program, advance), _settings(accel, feed_max, junction_deviation), run=True)
     _show(report, as_json, "driven")
     if any(problem["code"] in STOPPED for problem in report["problems"]):
         raise typer.Exit(30)
@@ -85,8 +86,14 @@ def _opened(file: Path) -> BinaryIO:
         raise UsageError(f"{file}: {error.strerror}") from error
 
 
-def _pieces(program: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: program.read(PIECE_BYTES), b"")
+def _pieces(program: BinaryIO, advance: Advance) -> Iterator[bytes]:
+    for read, piece in enumerate(iter(lambda: program.read(PIECE_BYTES), b"")):
+        advance(read + 1)
+        yield piece
+
+
+def _count(file: Path) -> int:
+    return max(1, -(-file.stat().st_size // PIECE_BYTES))
 
 
 def _show(report: dict[str, Any], as_json: bool, *more: str) -> None:

@@ -34,6 +34,18 @@ class Advance(Protocol):
 
 
 @contextmanager
+def working(title: str) -> Iterator[None]:
+    """A spinner on stderr for work of unknown length; where stderr is no terminal, nothing is drawn."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(title):
+        yield
+
+
+@contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
     """A progress bar on stderr; where stderr is no terminal, nothing is drawn."""
     if not sys.stderr.isatty():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from sdk.cli.output import Json, emit, progress, say, table
+from sdk.cli.output import Json, emit, progress, say, table, working
 
 app = typer.Typer(help="Write, build, test and sign skills.", no_args_is_help=True)
 
@@ -46,7 +46,8 @@ def build(
 
     loaded = project.load(folder)
     try:
-        path = compile_skill(loaded, out)
+        with working(f"building {loaded.manifest.name}"):
+            path = compile_skill(loaded, out)
     except BuildFailed as error:
         typer.echo(error.output, err=True, nl=False)
         raise
@@ -97,7 +98,8 @@ def check(
     from sdk import inspection
     from sdk.local import read_bundle
 
-    report = inspection.check(read_bundle(module), str(module), frozenset(allow) if allow else None, generation)
+    with working("compiling"):
+        report = inspection.check(read_bundle(module), str(module), frozenset(allow) if allow else None, generation)
     if as_json:
         emit(report)
     else:
@@ -136,7 +138,8 @@ def bench(
     from sdk.local import read_bundle
 
     loaded = project.load(folder)
-    found = benchmark.measure_all(read_bundle(folder), loaded, seconds)
+    with working("measuring"):
+        found = benchmark.measure_all(read_bundle(folder), loaded, seconds)
     if as_json:
         emit({"vectors": found})
     else:
