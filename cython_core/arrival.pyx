@@ -2,139 +2,22 @@
 # distutils: extra_compile_args = -ffp-contract=off
 """When to send to each agent so that all are ready at T. The rules and their reasons stand in arrival_reference.py.
 
-One pass reads eight bytes an agent, writes its lead time and bucket, and appends it to its bucket's pile: a list of chunks of
-fixed size. A second pass copies the piles out in send order. There is no histogram, so a wide range of leads costs nothing, and of
-the three scattered stores of a counting sort, which bound it, one is saved (docs/decisions/0006). Contraction is off because a fused
-multiply-add rounds once where the reference rounds twice.
+By concept: what an agent learns is in arrival_fit.pxi, the bytes of a snapshot in arrival_snapshot.pxi, the schedule in
+arrival_schedule.pxi and its pass in arrival_pass.h. They are included here, so all is one module and one C file. Contraction is off because
+a fused multiply-add rounds once where the reference rounds twice.
 """
 
 from array import array
+from struct import Struct
+from zlib import crc32
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport INFINITY, ceil, isfinite
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
-# In C because of what Cython cannot say: vector types, and one function compiled for two instruction sets. Which of them the processor
-# has is asked when the module is loaded, so a wheel runs anywhere. NEON and plain x86-64 have four lanes, AVX2 has eight.
-cdef extern from *:
-    """
-    #include <stdint.h>
-
-    #define ARRIVAL_BUCKETS 16384
-    #define ARRIVAL_SKIP ARRIVAL_BUCKETS
-    #define ARRIVAL_PILES (ARRIVAL_BUCKETS + 1)
-    #define ARRIVAL_CHUNK 256
-    #define ARRIVAL_STRIDE 32
-    /* Appending runs this far behind computing, so that neither waits for the other's stores. */
-    #define ARRIVAL_LAG 128
-
-    typedef struct {
-        uint32_t cursor[ARRIVAL_PILES];   /* where the next agent goes; a multiple of ARRIVAL_CHUNK: a new chunk first */
-        uint32_t chunks[ARRIVAL_PILES];
-        uint64_t used[ARRIVAL_PILES / 64 + 1];
-        uint32_t *entries;
-        uint32_t next;
-    } arrival_piles;
-
-    typedef struct {
-        float weight;
-        float available_ms;
-        float buckets_per_ms;
-    } arrival_call;
-
-    /* Appends to a pile whose last chunk is full. The first entry of a chunk says where the pile's chunk before it begins. */
-    static __attribute__((noinline, cold)) void arrival_append_chunk(arrival_piles *piles, const uint16_t *bucket, uint32_t agent) {
-        uint32_t pile = *bucket, start = piles->next;
-        piles->next += ARRIVAL_CHUNK;
-        piles->entries[start] = piles->cursor[pile] - ARRIVAL_CHUNK;
-        piles->entries[start + 1] = agent;
-        piles->cursor[pile] = start + 2;
-        piles->chunks[pile] += 1;
-        piles->used[pile >> 6] |= (uint64_t)1 << (pile & 63);
-    }
-
-    /* The two paths share nothing on purpose: what the rare one needs would cost the frequent one registers. */
-    static inline __attribute__((always_inline)) void arrival_append(
-        arrival_piles *piles, uint32_t *cursor, uint32_t *entries, const uint16_t *bucket, uint32_t agent) {
-        uint64_t pile = *bucket, at = cursor[pile];
-        if (__builtin_expect(at % ARRIVAL_CHUNK == 0, 0)) {
-            arrival_append_chunk(piles, bucket, agent);
-        } else {
-            cursor[pile] = (uint32_t)at + 1;
-            entries[at] = agent;
-        }
-    }
-
-    static inline float arrival_lead(float weightless_ms, float per_weight_ms, const arrival_call *call) {
-        return weightless_ms + per_weight_ms * call->weight;
-    }
-
-    static inline uint16_t arrival_bucket(float lead_ms, const arrival_call *call) {
-        float bucket = lead_ms * call->buckets_per_ms;
-        if (!(lead_ms <= call->available_ms)) return ARRIVAL_SKIP;
-        return (uint16_t)(bucket < ARRIVAL_BUCKETS - 1 ? bucket : ARRIVAL_BUCKETS - 1);
-    }
-
-    /* arrival_lead and arrival_bucket for several agents at once, in vectors as wide as the instruction set's. */
-    #define ARRIVAL_LANES(LANES) \
-    typedef int32_t ints##LANES __attribute__((vector_size(4 * LANES), aligned(4))); \
-    typedef float floats##LANES __attribute__((vector_size(4 * LANES), aligned(4))); \
-    typedef uint16_t shorts##LANES __attribute__((vector_size(2 * LANES), aligned(2))); \
-    static inline __attribute__((always_inline)) void arrival_lanes##LANES( \
-        const float *weightless_ms, const float *per_weight_ms, const arrival_call *call, float *lead_ms, uint16_t *bucket) { \
-        floats##LANES lead = *(const floats##LANES *)weightless_ms + *(const floats##LANES *)per_weight_ms * call->weight; \
-        floats##LANES scaled = lead * call->buckets_per_ms, last = (floats##LANES){0} + (float)(ARRIVAL_BUCKETS - 1); \
-        ints##LANES in_time = lead <= call->available_ms, inside = scaled < last, number; \
-        scaled = (floats##LANES)(((ints##LANES)scaled & inside) | ((ints##LANES)last & ~inside)); \
-        number = __builtin_convertvector(scaled, ints##LANES); \
-        number = (number & in_time) | (ARRIVAL_SKIP & ~in_time); \
-        *(floats##LANES *)lead_ms = lead; \
-        *(shorts##LANES *)bucket = __builtin_convertvector(number, shorts##LANES); \
-    }
-    ARRIVAL_LANES(4)
-    ARRIVAL_LANES(8)
-
-    static inline __attribute__((always_inline)) void arrival_pass(
-        const int lanes, const float *weightless_ms, const float *per_weight_ms, uint32_t count, const arrival_call *call_,
-        float *lead_ms, uint16_t *bucket, arrival_piles *piles) {
-        arrival_call call = *call_;
-        uint32_t *cursor = piles->cursor, *entries = piles->entries, at = 0, appended = 0;
-        for (; at + ARRIVAL_STRIDE <= count; at += ARRIVAL_STRIDE) {
-    #pragma GCC unroll 16
-            for (uint32_t i = at; i < at + ARRIVAL_STRIDE; i += lanes) {
-                if (lanes == 8) arrival_lanes8(weightless_ms + i, per_weight_ms + i, &call, lead_ms + i, bucket + i);
-                else arrival_lanes4(weightless_ms + i, per_weight_ms + i, &call, lead_ms + i, bucket + i);
-            }
-            if (at < ARRIVAL_LAG) continue;
-    #pragma GCC unroll 64
-            for (uint32_t i = 0; i < ARRIVAL_STRIDE; i++) arrival_append(piles, cursor, entries, bucket + appended + i, appended + i);
-            appended += ARRIVAL_STRIDE;
-        }
-        for (; at < count; at++) {
-            lead_ms[at] = arrival_lead(weightless_ms[at], per_weight_ms[at], &call);
-            bucket[at] = arrival_bucket(lead_ms[at], &call);
-        }
-        for (; appended < count; appended++) arrival_append(piles, cursor, entries, bucket + appended, appended);
-    }
-
-    static __attribute__((noinline)) void arrival_pass_plain(
-        const float *weightless_ms, const float *per_weight_ms, uint32_t count, const arrival_call *call,
-        float *lead_ms, uint16_t *bucket, arrival_piles *piles) {
-        arrival_pass(4, weightless_ms, per_weight_ms, count, call, lead_ms, bucket, piles);
-    }
-
-    #ifdef __x86_64__
-    static __attribute__((noinline, target("avx2"))) void arrival_pass_avx2(
-        const float *weightless_ms, const float *per_weight_ms, uint32_t count, const arrival_call *call,
-        float *lead_ms, uint16_t *bucket, arrival_piles *piles) {
-        arrival_pass(8, weightless_ms, per_weight_ms, count, call, lead_ms, bucket, piles);
-    }
-    #define ARRIVAL_HAS_AVX2 __builtin_cpu_supports("avx2")
-    #else
-    #define arrival_pass_avx2 arrival_pass_plain
-    #define ARRIVAL_HAS_AVX2 0
-    #endif
-    """
+cdef extern from "arrival_pass.h":
     enum:
         BUCKETS "ARRIVAL_BUCKETS"
         PILES "ARRIVAL_PILES"
@@ -180,6 +63,7 @@ cdef enum:
     FIRST_STATE_NEVER_SENT_TO = 2
     SAMPLES = 32
     SAMPLES_MIN = 8
+    OBSERVED_MAX = 2 * SAMPLES - 1
     AGENTS = 1 << 24
 
 cdef double BASE_PER_WEIGHT = 0.5, BASE_PER_ITEM = 0.1, SLOPE_MAX = 10.0, BUFFER_MS = 50.0
@@ -204,7 +88,8 @@ cdef struct Agent:
     uint16_t queue
     uint8_t agent_class
     uint8_t state
-    uint32_t observed
+    uint8_t observed   # up to SAMPLES, how full the ring is; from there on SAMPLES and the place that is next in it
+    uint8_t assigned
 
 cdef struct Estimate:
     float one_way_ms
@@ -225,73 +110,31 @@ cdef int _within(double value, double low, double high, str name) except -1:
     return 0
 
 
-cdef void insert_sorted(double *values, int count, double value) noexcept nogil:
-    cdef int at = count
-    while at > 0 and values[at - 1] > value:
-        values[at] = values[at - 1]
-        at -= 1
-    values[at] = value
+include "arrival_fit.pxi"
+include "arrival_snapshot.pxi"
 
 
-cdef float relative_slope(double slope, double mean, double at) noexcept nogil:
-    cdef double relative
-    if mean <= 0.0 or slope <= 0.0:
-        return 0.0
-    relative = slope / mean
-    if relative * at >= 1.0:
-        return <float>SLOPE_MAX
-    relative = relative / (1.0 - relative * at)
-    return <float>(relative if relative < SLOPE_MAX else SLOPE_MAX)
-
-
-cdef void fit_slopes(const Ring *ring, int count, Estimate *estimate) noexcept nogil:
-    cdef double[SAMPLES] ordered
-    cdef double limit, y, w, q, work, by_weight, by_item, determinant
-    cdef double mean_y = 0.0, mean_w = 0.0, mean_q = 0.0, ww = PRIOR_WEIGHT, qq = PRIOR_ITEM, wq = 0.0, wy, qy
-    cdef int i
-    for i in range(count):
-        insert_sorted(ordered, i, ring.processing_ms[i])
-    limit = OUTLIER * ordered[count // 2]
-    for i in range(count):
-        y = ring.processing_ms[i]
-        mean_y += y if y < limit else limit
-        mean_w += ring.weight[i]
-        mean_q += ring.queue[i]
-    mean_y /= count
-    mean_w /= count
-    mean_q /= count
-    work = mean_y / ((1.0 + BASE_PER_WEIGHT * mean_w) * (1.0 + BASE_PER_ITEM * mean_q))
-    wy = PRIOR_WEIGHT * (BASE_PER_WEIGHT * work * (1.0 + BASE_PER_ITEM * mean_q))
-    qy = PRIOR_ITEM * (BASE_PER_ITEM * work * (1.0 + BASE_PER_WEIGHT * mean_w))
-    for i in range(count):
-        y = ring.processing_ms[i]
-        y = (y if y < limit else limit) - mean_y
-        w = ring.weight[i] - mean_w
-        q = ring.queue[i] - mean_q
-        ww += w * w
-        qq += q * q
-        wq += w * q
-        wy += w * y
-        qy += q * y
-    determinant = ww * qq - wq * wq
-    by_weight = (wy * qq - qy * wq) / determinant
-    by_item = (qy * ww - wy * wq) / determinant
-    estimate.per_weight = relative_slope(by_weight, mean_y, mean_w)
-    estimate.per_item = relative_slope(by_item, mean_y, mean_q)
-
-
-cdef void fit(const Ring *ring, int count, double quantile, Estimate *estimate) noexcept nogil:
-    cdef double[SAMPLES] delays
-    cdef double[SAMPLES] works
-    cdef int i, rank = <int>ceil(quantile * count) - 1
-    cdef double factor
-    fit_slopes(ring, count, estimate)
-    for i in range(count):
-        factor = (1.0 + <double>estimate.per_weight * ring.weight[i]) * (1.0 + <double>estimate.per_item * ring.queue[i])
-        insert_sorted(delays, i, ring.delay_ms[i])
-        insert_sorted(works, i, ring.processing_ms[i] / factor)
-    estimate.one_way_ms = <float>delays[rank]
-    estimate.work_ms = <float>works[rank]
+cdef uint32_t nth_smallest(uint32_t *keys, uint32_t count, uint32_t rank) noexcept nogil:
+    """Byte by byte from the highest, keeps the keys that have the byte of the one wanted: linear in `count`, whatever their order."""
+    cdef uint32_t[256] counts
+    cdef uint32_t at, byte, kept
+    cdef int shift = 32
+    while shift > 0:
+        shift -= 8
+        memset(counts, 0, sizeof(counts))
+        for at in range(count):
+            counts[(keys[at] >> shift) & 255] += 1
+        byte = 0
+        while rank >= counts[byte]:
+            rank -= counts[byte]
+            byte += 1
+        kept = 0
+        for at in range(count):
+            if (keys[at] >> shift) & 255 == byte:
+                keys[kept] = keys[at]
+                kept += 1
+        count = kept
+    return keys[0]
 
 
 cdef class Table:
@@ -354,9 +197,19 @@ cdef class Table:
             raise IndexError(f"the table has {self.size} agents, numbered from 0; there is no agent {agent}")
         return 0
 
+    cdef int check_selection(self, const uint32_t[::1] selection) except -1:
+        cdef Py_ssize_t count = 0 if selection is None else selection.shape[0], at
+        for at in range(1, count):
+            if selection[at] <= selection[at - 1]:
+                raise ValueError(f"a selection must be in strictly ascending order; {selection[at]} follows {selection[at - 1]}")
+        if count > 0:
+            self.check(selection[count - 1])
+        return 0
+
     cdef void put(self, uint32_t agent, float rtt_ms, uint16_t queue, float drift, float reliability, uint8_t agent_class,
                   double heartbeat_ms, uint8_t state) noexcept nogil:
-        self.agents[agent] = Agent(rtt_ms, drift, queue, agent_class, state, self.agents[agent].observed)
+        cdef Agent *known = self.agents + agent
+        known[0] = Agent(rtt_ms, drift, queue, agent_class, state, known.observed, known.assigned)
         self.drift[agent] = drift
         self.reliability[agent] = reliability
         self.heartbeat_ms[agent] = heartbeat_ms
@@ -364,7 +217,7 @@ cdef class Table:
 
     cdef Estimate estimate_of(self, uint32_t agent, int estimator) noexcept nogil:
         cdef const Agent *known = self.agents + agent
-        if estimator == 1 and known.observed >= SAMPLES_MIN:
+        if estimator == 1 and (known.assigned or known.observed >= SAMPLES_MIN):
             return self.learned[agent]
         return Estimate(0.5 * known.rtt_ms, BASE_MS[known.agent_class], BASE_PER_WEIGHT, BASE_PER_ITEM)
 
@@ -373,14 +226,15 @@ cdef class Table:
         cdef const Agent *known = self.agents + agent
         cdef Estimate estimate
         cdef double processing_ms
+        cdef float weightless_ms
         cdef int kind
         for kind in range(2):
             estimate = self.estimate_of(agent, kind)
             processing_ms = estimate.work_ms * (1.0 + <double>estimate.per_item * known.queue)
+            weightless_ms = <float>((estimate.one_way_ms + BUFFER_MS * known.drift) + processing_ms)
             self.prepared[kind].per_weight_ms[agent] = <float>(processing_ms * estimate.per_weight)
-            self.prepared[kind].weightless_ms[agent] = <float>((estimate.one_way_ms + BUFFER_MS * known.drift) + processing_ms)
-            if known.state >= FIRST_STATE_NEVER_SENT_TO:
-                self.prepared[kind].weightless_ms[agent] = INFINITY
+            # In one store: a pass in another thread must not see a finite lead of an agent that is never sent to.
+            self.prepared[kind].weightless_ms[agent] = INFINITY if known.state >= FIRST_STATE_NEVER_SENT_TO else weightless_ms
 
     def update(self, agent, double rtt_ms, int queue, double drift, double reliability, int agent_class, double heartbeat_ms, int state):
         self.check(agent)
@@ -441,15 +295,32 @@ cdef class Table:
         ring.processing_ms[slot] = <float>processing_ms
         ring.weight[slot] = <float>weight
         ring.queue[slot] = <uint16_t>queue
-        # A full ring is told from a filling one by a count of at least SAMPLES; beyond that only the place in the ring matters.
-        known.observed = known.observed + 1 if known.observed < 2 * SAMPLES - 1 else SAMPLES
-        if known.observed >= SAMPLES_MIN:
-            fit(ring, <int>min(known.observed, <uint32_t>SAMPLES), self.quantile, self.learned + row)
+        known.observed = <uint8_t>(known.observed + 1 if known.observed < OBSERVED_MAX else SAMPLES)
+        self.learn(row)
+
+    cdef void learn(self, uint32_t agent) noexcept nogil:
+        """Brings what is estimated up to date with the ring; an assigned estimate stays."""
+        cdef int count = ring_count(self.agents + agent)
+        if count >= SAMPLES_MIN and not self.agents[agent].assigned:
+            fit(self.rings + agent, count, self.quantile, self.learned + agent)
+        self.prepare(agent)
+
+    def assign(self, agent, double one_way_ms, double work_ms, double per_weight, double per_item):
+        cdef uint32_t row
+        self.check(agent)
+        _within(one_way_ms, 0, MS_MAX_, "one_way_ms")
+        _within(work_ms, 0, MS_MAX_, "work_ms")
+        _within(per_weight, 0, SLOPE_MAX, "per_weight")
+        _within(per_item, 0, SLOPE_MAX, "per_item")
+        row = agent
+        self.learned[row] = Estimate(<float>one_way_ms, <float>work_ms, <float>per_weight, <float>per_item)
+        self.agents[row].assigned = 1
         self.prepare(row)
 
     def forget(self, agent):
         self.check(agent)
         self.agents[<uint32_t>agent].observed = 0
+        self.agents[<uint32_t>agent].assigned = 0
         self.prepare(agent)
 
     def lead_ms(self, agent, double weight=0.0, int estimator=LEARNED):
@@ -461,6 +332,36 @@ cdef class Table:
         columns = &self.prepared[estimator]
         call.weight = <float>weight
         return lead_of(columns.weightless_ms[<uint32_t>agent], columns.per_weight_ms[<uint32_t>agent], &call)
+
+    def quantile_lead_ms(self, double share, double weight=0.0, const uint32_t[::1] selection=None, int estimator=LEARNED):
+        cdef uint32_t at, agent, count, schedulable = 0
+        cdef uint32_t *keys
+        cdef const Prepared *columns
+        cdef Call call
+        cdef float lead_ms
+        if not 0 < share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, not {share}")
+        _within(weight, 0, WEIGHT_MAX_, "weight")
+        _within(estimator, 0, 1, "estimator")
+        self.check_selection(selection)
+        columns = &self.prepared[estimator]
+        call.weight = <float>weight
+        count = self.size if selection is None else <uint32_t>selection.shape[0]
+        keys = <uint32_t *>malloc((<size_t>count + 1) * sizeof(uint32_t))
+        if keys == NULL:
+            raise MemoryError
+        for at in range(count):
+            agent = at if selection is None else selection[at]
+            lead_ms = lead_of(columns.weightless_ms[agent], columns.per_weight_ms[agent], &call)
+            if lead_ms < INFINITY:
+                # Leads are never negative, so they are in the order of their bits; the cleared bit is the sign of a zero.
+                keys[schedulable] = bits_of(lead_ms) & 0x7FFFFFFF
+                schedulable += 1
+        lead_ms = 0.0
+        if schedulable > 0:
+            lead_ms = float_of(nth_smallest(keys, schedulable, <uint32_t>ceil(share * schedulable) - 1))
+        free(keys)
+        return lead_ms
 
     def estimate(self, agent, int estimator=LEARNED):
         cdef Estimate found
@@ -478,206 +379,57 @@ cdef class Table:
 
     def observations(self, agent):
         self.check(agent)
-        return min(self.agents[<uint32_t>agent].observed, <uint32_t>SAMPLES)
+        return ring_count(self.agents + <uint32_t>agent)
+
+    def snapshot(self):
+        cdef Py_ssize_t room = HEADER_BYTES + CHECKSUM_BYTES
+        cdef uint32_t agent
+        cdef uint8_t *to
+        cdef bytes data
+        for agent in range(self.size):
+            room += row_bytes(self.agents + agent)
+        data = PyBytes_FromStringAndSize(NULL, room)
+        to = <uint8_t *>PyBytes_AS_STRING(data)
+        memcpy(to, PyBytes_AS_STRING(HEADER.pack(SNAPSHOT_MAGIC, SNAPSHOT_VERSION, self.size, self.quantile)), HEADER_BYTES)
+        to += HEADER_BYTES
+        for agent in range(self.size):
+            to = write_row(to, self.agents + agent, self.reliability[agent], self.heartbeat_ms[agent], self.learned + agent,
+                           self.rings + agent)
+        put32(to, crc32(memoryview(data)[:-CHECKSUM_BYTES]))
+        return data
+
+    def restore(self, bytes data not None):
+        cdef const uint8_t *at
+        cdef const uint8_t *end
+        cdef SnapshotRow row
+        cdef uint32_t agent
+        check_snapshot(data, self.size, self.quantile)
+        end = <const uint8_t *>PyBytes_AS_STRING(data) + PyBytes_GET_SIZE(data) - CHECKSUM_BYTES
+        at = <const uint8_t *>PyBytes_AS_STRING(data) + HEADER_BYTES
+        for agent in range(self.size):
+            at = read_row(at, end, &row)
+            if at == NULL:
+                raise ValueError(f"the row of agent {agent} in the snapshot is cut short or has a value out of range; nothing was restored")
+        if at != end:
+            raise ValueError(f"{end - at} bytes follow the last agent of the snapshot; nothing was restored")
+        # From here on nothing can fail.
+        at = <const uint8_t *>PyBytes_AS_STRING(data) + HEADER_BYTES
+        for agent in range(self.size):
+            at = read_row(at, end, &row)
+            self.take(agent, &row)
+
+    cdef void take(self, uint32_t agent, const SnapshotRow *row) noexcept nogil:
+        cdef const Agent *known = &row.agent
+        self.agents[agent] = known[0]
+        self.drift[agent] = known.drift
+        self.reliability[agent] = row.reliability
+        self.heartbeat_ms[agent] = row.heartbeat_ms
+        # What nobody wrote to takes no memory, so an absent estimate or ring is not copied.
+        if known.assigned:
+            self.learned[agent] = row.assigned
+        if known.observed > 0:
+            self.rings[agent] = row.ring
+        self.learn(agent)
 
 
-cdef void selection_pass(const Prepared *columns, const uint32_t *selection, uint32_t count, const Call *call, float *lead,
-                         uint16_t *bucket, Piles *piles) noexcept nogil:
-    cdef uint32_t at, agent
-    for at in range(count):
-        agent = selection[at]
-        lead[at] = lead_of(columns.weightless_ms[agent], columns.per_weight_ms[agent], call)
-        bucket[at] = bucket_of(lead[at], call)
-        append_to(piles, piles.cursor, piles.entries, bucket + at, agent)
-
-
-cdef uint32_t copy_out(Piles *piles, uint32_t pile, uint32_t *order) noexcept nogil:
-    """Copies a pile to `order`, from its last chunk back to its first, empties it, and says how many there were."""
-    cdef uint32_t last = piles.cursor[pile] - 1, start = last - last % CHUNK, left = piles.chunks[pile] - 1
-    cdef uint32_t count = left * (CHUNK - 1) + last % CHUNK
-    memcpy(order + left * (CHUNK - 1), piles.entries + start + 1, (last - start) * sizeof(uint32_t))
-    while left > 0:
-        left -= 1
-        start = piles.entries[start]
-        memcpy(order + left * (CHUNK - 1), piles.entries + start + 1, (CHUNK - 1) * sizeof(uint32_t))
-    piles.cursor[pile] = 0
-    piles.chunks[pile] = 0
-    return count
-
-
-cdef double longest_lead(const float *lead, const uint16_t *bucket, uint32_t count) noexcept nogil:
-    cdef float longest = 0.0
-    cdef uint32_t at
-    for at in range(count):
-        if bucket[at] == BUCKETS - 1 and lead[at] > longest:
-            longest = lead[at]
-    return longest
-
-
-cdef class Schedule:
-    """The buffers of one schedule, used again by the next `compute`; see arrival_reference.Schedule."""
-
-    cdef readonly uint32_t size
-    cdef readonly uint32_t selected
-    cdef readonly uint32_t scheduled
-    cdef readonly uint32_t groups
-    cdef readonly double available_ms
-    cdef Piles *piles
-    cdef bint busy
-    cdef object _lead, _bucket, _order, _starts, _offsets, _confidence
-    cdef float[::1] lead_view, confidence_view
-    cdef uint16_t[::1] bucket_view
-    cdef uint32_t[::1] order_view, offsets_view
-    cdef double[::1] starts_view
-
-    def __cinit__(self, size):
-        cdef size_t chunks
-        if not 0 <= size <= AGENTS_MAX:
-            raise ValueError(f"size must be from 0 to {AGENTS_MAX}, not {size}")
-        self.size = size
-        # One element more than asked for: an empty buffer has no address.
-        self.lead_view = self._lead = array("f", bytes(4 * (size + 1)))
-        self.bucket_view = self._bucket = array("H", bytes(2 * (size + 1)))
-        self.order_view = self._order = array("I", bytes(4 * (size + 1)))
-        self.confidence_view = self._confidence = array("f", bytes(4 * (size + 1)))
-        self.starts_view = self._starts = array("d", bytes(8 * (min(size, BUCKETS_MAX) + 1)))
-        self.offsets_view = self._offsets = array("I", bytes(4 * (min(size, BUCKETS_MAX) + 1)))
-        self.piles = <Piles *>calloc(1, sizeof(Piles))
-        if self.piles == NULL:
-            raise MemoryError
-        # Every pile may end in a chunk that is not full. What is never written to takes no memory.
-        chunks = self.size // (CHUNK - 1) + min(<size_t>self.size, <size_t>PILES) + 1
-        self.piles.entries = <uint32_t *>malloc(chunks * CHUNK * sizeof(uint32_t))
-        if self.piles.entries == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        if self.piles != NULL:
-            free(self.piles.entries)
-            free(self.piles)
-
-    cdef uint32_t select(self, Table table, const uint32_t[::1] selection) except? 0xFFFFFFFF:
-        cdef Py_ssize_t count = table.size if selection is None else selection.shape[0], at
-        if count > self.size:
-            raise ValueError(f"this schedule has room for {self.size} agents, not {count}")
-        if selection is None or count == 0:
-            return count
-        for at in range(1, count):
-            if selection[at] <= selection[at - 1]:
-                raise ValueError(f"a selection must be in strictly ascending order; {selection[at]} follows {selection[at - 1]}")
-        if selection[count - 1] >= table.size:
-            raise IndexError(f"the table has {table.size} agents, numbered from 0; there is no agent {selection[count - 1]}")
-        return count
-
-    def compute(self, Table table not None, double at_ms, double now_ms, double weight=0.0, const uint32_t[::1] selection=None,
-                int estimator=LEARNED, double bucket_ms=10.0):
-        cdef Call call
-        cdef const Prepared *columns
-        cdef const uint32_t *chosen = NULL
-        cdef uint32_t count
-        cdef double ahead_ms = at_ms - now_ms
-        if not -MS_MAX_ <= ahead_ms <= MS_MAX_:
-            raise ValueError(f"at_ms must be within {MS_MAX_:g} ms of now_ms, not {ahead_ms} ms away")
-        _within(weight, 0, WEIGHT_MAX_, "weight")
-        _within(estimator, 0, 1, "estimator")
-        _within(bucket_ms, 0.1, 60_000, "bucket_ms")
-        if self.busy:
-            raise RuntimeError("another thread is computing this schedule; each thread needs its own")
-        count = self.select(table, selection)
-        if selection is not None and count > 0:
-            chosen = &selection[0]
-        columns = &table.prepared[estimator]
-        call = Call(<float>weight, <float>ahead_ms, <float>(1.0 / bucket_ms))
-        self.busy = True
-        with nogil:
-            if selection is None:
-                table_pass(columns.weightless_ms, columns.per_weight_ms, count, &call, &self.lead_view[0], &self.bucket_view[0], self.piles)
-            else:
-                selection_pass(columns, chosen, count, &call, &self.lead_view[0], &self.bucket_view[0], self.piles)
-            self.arrange(count, at_ms, now_ms, bucket_ms)
-        self.available_ms = call.available_ms
-        self.selected = count
-        self.busy = False
-        return self.scheduled
-
-    cdef void arrange(self, uint32_t count, double at_ms, double now_ms, double bucket_ms) noexcept nogil:
-        """Copies the piles out, the longest leads first and the skipped last, and leaves them empty for the next call."""
-        cdef Piles *piles = self.piles
-        cdef uint32_t filled = 0, groups = 0, bucket
-        cdef int word = BUCKETS // 64
-        cdef uint64_t bits
-        cdef double before_ms, start_ms
-        while word > 0:
-            word -= 1
-            bits = piles.used[word]
-            piles.used[word] = 0
-            while bits:
-                bucket = word * 64 + 63 - leading_zeros(bits)
-                bits ^= <uint64_t>1 << (bucket & 63)
-                before_ms = (bucket + 1) * bucket_ms
-                if bucket == BUCKETS - 1:
-                    before_ms = longest_lead(&self.lead_view[0], &self.bucket_view[0], count)
-                start_ms = at_ms - before_ms
-                self.starts_view[groups] = start_ms if start_ms > now_ms else now_ms
-                self.offsets_view[groups] = filled
-                groups += 1
-                filled += copy_out(piles, bucket, &self.order_view[0] + filled)
-        self.offsets_view[groups] = filled
-        self.groups = groups
-        self.scheduled = filled
-        if piles.cursor[SKIP_BUCKET]:
-            copy_out(piles, SKIP_BUCKET, &self.order_view[0] + filled)
-            piles.used[BUCKETS // 64] = 0
-        piles.next = 0
-
-    def assess(self, Table table not None, double now_ms, const uint32_t[::1] selection=None):
-        cdef uint32_t count, at, agent
-        cdef float *out
-        cdef float sum_
-        cdef bint whole = selection is None
-        if not isfinite(now_ms):
-            raise ValueError(f"now_ms must be finite, not {now_ms}")
-        count = self.select(table, selection)
-        out = &self.confidence_view[0]
-        with nogil:
-            if whole:
-                confidence_pass(table.reliability, table.drift, table.heartbeat_ms, count, now_ms, out)
-            else:
-                for at in range(count):
-                    agent = selection[at]
-                    confidence_pass(table.reliability + agent, table.drift + agent, table.heartbeat_ms + agent, 1, now_ms, out + at)
-        return memoryview(self._confidence)[:count].toreadonly()
-
-    @property
-    def lead_ms(self):
-        return memoryview(self._lead)[:self.selected].toreadonly()
-
-    @property
-    def bucket(self):
-        return memoryview(self._bucket)[:self.selected].toreadonly()
-
-    @property
-    def order(self):
-        return memoryview(self._order)[:self.scheduled].toreadonly()
-
-    @property
-    def skipped(self):
-        return memoryview(self._order)[self.scheduled:self.selected].toreadonly()
-
-    @property
-    def starts_ms(self):
-        return memoryview(self._starts)[:self.groups].toreadonly()
-
-    @property
-    def offsets(self):
-        return memoryview(self._offsets)[:self.groups + 1].toreadonly()
-
-
-cdef void confidence_pass(const float *reliability, const float *drift, const double *heartbeat_ms, uint32_t count, double now_ms,
-                          float *out) noexcept nogil:
-    cdef uint32_t at
-    cdef float value
-    for at in range(count):
-        value = (<float>0.5 * reliability[at] - <float>0.3 * drift[at]) + (<float>0.2 if now_ms - heartbeat_ms[at] <= RECENT_MS else <float>0.0)
-        value = value if value > 0.0 else <float>0.0
-        out[at] = value if value < 1.0 else <float>1.0
+include "arrival_schedule.pxi"

@@ -3,7 +3,7 @@
 | request | answer |
 |---|---|
 | `GET /v1/status` | the node's state |
-| `POST /v1/hooks/NAME` (JSON request) | the hook's answer: one reply, or a list from every plugin that answered |
+| `POST /v1/hooks/NAME` (JSON request, bytes in base64) | the hook's answer: one reply, or a list from every plugin that answered |
 | `POST /v1/jobs?run=0|1&settings=JSON` (G-code) | the report of `plan_job` |
 | `POST /v1/attest` (nonce bytes) | the signed attestation |
 | `POST /v1/safety/trip` (reason) | enters safe mode |

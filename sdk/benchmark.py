@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from host.core import cbor
-from host.plugins.contract import SHAPES, PlanSettings
+from host.plugins.contract import PlanSettings, Shape
 from host.plugins.streaming import plan
 from host.sandbox.skill import SkillInstance
 from sdk import vectors
@@ -27,11 +27,13 @@ def measure_all(data: bytes, project: Project, seconds: float) -> list[dict[str,
 def _measure(data: bytes, name: str, folder: Any, vector: Vector, seconds: float) -> dict[str, Any]:
     skill = LocalSkill(data, name)
     program = (folder / vector.program_file).read_bytes() if vector.program_file else vector.program.encode()
-    call = _caller(skill, vector, program)
+    earlier, call = _caller(skill, vector, program)
     times: list[int] = []
     fuel = memory = 0
     until = time.perf_counter() + seconds
     while not times or (time.perf_counter() < until and len(times) < SAMPLES_MAX):
+        for request in earlier:
+            skill.version.call(vector.hook, request)
         with skill.loaded.instance() as instance:
             start = time.perf_counter_ns()
             call(instance)
@@ -45,9 +47,11 @@ def _measure(data: bytes, name: str, folder: Any, vector: Vector, seconds: float
     }  # fmt: skip
 
 
-def _caller(skill: LocalSkill, vector: Vector, program: bytes) -> Callable[[SkillInstance], object]:
+def _caller(skill: LocalSkill, vector: Vector, program: bytes) -> tuple[list[Shape], Callable[[SkillInstance], object]]:
+    """What comes before each call and is not measured, and the call."""
     if vector.hook == "plan_job":
         settings = msgspec.convert(vector.settings, PlanSettings)
-        return lambda instance: plan(instance, [program], settings, vector.run, skill.loaded.name)
-    request = cbor.encode(msgspec.convert(vector.request, SHAPES[vector.hook][0]))
-    return lambda instance: instance.call(vector.hook, request)
+        return [], lambda instance: plan(instance, [program], settings, vector.run, skill.loaded.name)
+    *earlier, request = vectors.requests(vector, skill.loaded.name)
+    encoded = cbor.encode(request)
+    return earlier, lambda instance: instance.call(vector.hook, encoded)

@@ -1,11 +1,13 @@
 """Test vectors of a skill: JSON files that a person can read, run against the compiled module.
 
 A vector has `about` (how the numbers were found), `hook`, `request`, and either `reply` (the keys that must match) or `error` (`{"code": …}`).
+`before` holds requests of the same hook that are made first, on the same host: what they leave in the skill's state, the request meets. Bytes are base64,
+or an object with the one key `cbor`, whose value stands for its encoding; numbers with a point are floats.
 For `plan_job` the request is `program` (text) or `program_file`, with `settings` and `run`; `limits` may hold the text of a safety.toml for the machine.
 A `null` stands for a key that must be absent. Numbers match within `tolerance`, relative (absolute below 1).
 """
 
-import json
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from host.core import safety
-from host.core.errors import MalformedData, SkillRefused, SnapcountError
-from host.plugins.contract import SHAPES, PlanSettings
+from host.core import cbor, safety
+from host.core.errors import MalformedData, SkillRefused, SnapcountError, UsageError
+from host.plugins.contract import SHAPES, PlanSettings, Shape
 from sdk.local import LocalSkill
 
 TOLERANCE = 1e-9
@@ -26,6 +28,7 @@ class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     about: str
     hook: str
+    before: tuple[dict[str, Any], ...] = ()
     request: dict[str, Any] = {}
     program: str = ""
     program_file: str = ""
@@ -70,7 +73,7 @@ def run(data: bytes, path: Path, vector: Vector, **options: Any) -> Outcome:
         problems = [str(error)]
     else:
         if vector.error:
-            problems = [f"expected the error {vector.error.get('code')}, it replied {json.dumps(reply)[:200]}"]
+            problems = [f"expected the error {vector.error.get('code')}, it replied {_shown(reply)}"]
         else:
             problems = list(differences(vector.reply, reply, vector.tolerance))
     return Outcome(path.stem, vector.about, tuple(problems))
@@ -81,31 +84,74 @@ def _call(skill: LocalSkill, path: Path, vector: Vector) -> Any:
         program = (path.parent / vector.program_file).read_bytes() if vector.program_file else vector.program.encode()
         settings = msgspec.convert(vector.settings, PlanSettings)
         return msgspec.to_builtins(skill.version.plan([program], settings, vector.run))
+    *before, request = requests(vector, path.name)
+    for number, earlier in enumerate(before):
+        try:
+            skill.version.call(vector.hook, earlier)
+        except SkillRefused as error:  # not the error that the vector may expect of its request
+            raise UsageError(f"{path.name}: before[{number}] must be answered: {error}") from error
+    return msgspec.to_builtins(skill.version.call(vector.hook, request), builtin_types=(bytes,))
+
+
+def requests(vector: Vector, what: str) -> list[Shape]:
+    """The typed requests of a vector, those of `before` first. Raises MalformedData that names the field."""
     if vector.hook not in SHAPES:
-        raise MalformedData(f"{path.name}: there is no hook {vector.hook}")
-    try:
-        request = msgspec.convert(vector.request, SHAPES[vector.hook][0])
-    except msgspec.ValidationError as error:
-        raise MalformedData(f"{path.name}: request: {error}") from error
-    return msgspec.to_builtins(skill.version.call(vector.hook, request))
+        raise MalformedData(f"{what}: there is no hook {vector.hook}")
+    made: list[Shape] = []
+    for number, request in enumerate((*vector.before, vector.request)):
+        try:
+            made.append(msgspec.convert(_with_bytes(request), SHAPES[vector.hook][0]))
+        except msgspec.ValidationError as error:
+            where = f"before[{number}]" if number < len(vector.before) else "request"
+            raise MalformedData(f"{what}: {where}: {error}") from error
+    return made
+
+
+def _with_bytes(value: Any) -> Any:
+    """The value with each `{"cbor": …}` replaced by its encoding."""
+    match value:
+        case {"cbor": item, **others} if not others:
+            return cbor.encode(item)
+        case dict():
+            return {key: _with_bytes(item) for key, item in value.items()}
+        case list():
+            return [_with_bytes(item) for item in value]
+        case _:
+            return value
 
 
 def differences(expected: Any, found: Any, tolerance: float, where: str = "reply") -> list[str]:
     """Where `found` lacks or differs from what is expected; keys that are not expected are not looked at."""
     match expected:
+        case {"cbor": item, **others} if isinstance(found, bytes) and not others:
+            return _in_cbor(item, found, tolerance, where)
+        case str() if isinstance(found, bytes):
+            return differences(expected, b64encode(found).decode(), tolerance, where)
         case dict():
             if not isinstance(found, dict):
                 return [f"{where}: expected an object, found {found!r}"]
             return [d for key, value in expected.items() for d in _field(key, value, found, tolerance, where)]
         case list():
             if not isinstance(found, list | tuple) or len(found) != len(expected):
-                return [f"{where}: expected {len(expected)} items, found {json.dumps(found)[:200]}"]
+                return [f"{where}: expected {len(expected)} items, found {_shown(found)}"]
             return [d for i, value in enumerate(expected) for d in differences(value, found[i], tolerance, f"{where}[{i}]")]
         case float() | int() if not isinstance(expected, bool) and isinstance(found, float | int):
             near = abs(expected - found) <= tolerance * max(1.0, abs(expected))
             return [] if near else [f"{where}: expected {expected!r}, found {found!r}"]
         case _:
             return [] if expected == found else [f"{where}: expected {expected!r}, found {found!r}"]
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value as JSON, bytes in base64."""
+    return msgspec.json.encode(value).decode()[:200]
+
+
+def _in_cbor(expected: Any, found: bytes, tolerance: float, where: str) -> list[str]:
+    try:
+        return differences(expected, cbor.decode(found, where), tolerance, where)
+    except MalformedData as error:
+        return [str(error)]
 
 
 def _field(key: str, value: Any, found: dict[str, Any], tolerance: float, where: str) -> list[str]:

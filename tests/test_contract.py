@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import msgspec
 import pytest
@@ -33,6 +33,8 @@ RULES = {
     "assess-feedstock-reply": contract.AssessFeedstockReply,
     "bid-request": contract.BidRequest,
     "bid-reply": contract.BidReply,
+    "handle-request": contract.HandleRequest,
+    "handle-reply": contract.HandleReply,
     "motion-move": commands.Move,
     "motion-heat": commands.Heat,
     "motion-tool": commands.Tool,
@@ -69,6 +71,14 @@ class Array:
 @dataclass(frozen=True)
 class Choice:
     of: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Whole numbers from `low` to `high`, both included."""
+
+    low: int
+    high: int
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,9 @@ class Parser:
         token = self.take()
         if token.startswith('"'):
             return token.strip('"')
+        if token.isdigit():
+            self.take("..")
+            return Range(int(token), int(self.take()))
         return Name(token, self.size() if self.skip(".size") else None)
 
     def size(self) -> tuple[int, int]:
@@ -211,7 +224,9 @@ def differences(rule: Any, host: inspect.Type, at: str, rules: dict[str, Any], s
         case Name(name="bstr", size=size), inspect.BytesType(min_length=low, max_length=high):
             if size is not None and size != (low or 0, high):
                 yield f"{at}: {size} in the CDDL, {low} to {high} in the struct"
-        case Name(name="uint"), inspect.IntType(ge=0):
+        case Name(name="uint"), inspect.IntType(ge=0, le=None):
+            pass
+        case Range(low=least, high=most), inspect.IntType(ge=low, le=high) if (least, most) == (low, high):
             pass
         case Name(name="float"), inspect.FloatType():
             pass
@@ -258,12 +273,14 @@ def test_the_comparison_sees_every_kind_of_difference() -> None:
         numbers: tuple[int, ...]
         pair: tuple[float, float]
         extra: bool
+        level: Annotated[int, msgspec.Meta(ge=0, le=4)]
+        any: Annotated[int, msgspec.Meta(ge=0, le=4)]
 
     parsed = Parser(
-        'r = { inner: { y: float }, ? text: tstr .size (1..9), numbers: [1*3 uint], pair: [x: float], more: "a" / "b", op: "r" }'
+        'r = { inner: { y: float }, ? text: tstr .size (1..9), numbers: [1*3 uint], pair: [x: float], more: "a" / "b", op: "r", level: 0..3, any: uint }'
     ).rules()
-    found = sorted(line.split(":")[0] for line in differences(parsed["r"], inspect.type_info(Outer), "r", parsed, set()))
-    assert found == ["r.extra", "r.inner.x", "r.inner.y", "r.more", "r.numbers", "r.numbers[]", "r.op", "r.pair", "r.text", "r.text"]
+    found = sorted(line.split(":")[0].removeprefix("r.") for line in differences(parsed["r"], inspect.type_info(Outer), "r", parsed, set()))
+    assert found == ["any", "extra", "inner.x", "inner.y", "level", "more", "numbers", "numbers[]", "op", "pair", "text", "text"]
 
 
 def test_a_motion_request_is_one_of_the_hosts_commands(rules: dict[str, Any]) -> None:
@@ -310,8 +327,8 @@ def values(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.booleans()
         case inspect.StrType(min_length=low, max_length=high):
             return st.text(min_size=low or 0, max_size=min(high or 80, 80))
-        case inspect.BytesType(max_length=high):
-            return st.binary(max_size=min(high or 300, 300))
+        case inspect.BytesType(min_length=low, max_length=high):
+            return st.binary(min_size=low or 0, max_size=min(high or 300, 300))
         case inspect.LiteralType(values=literals):
             return st.sampled_from(literals)
         case inspect.TupleType(item_types=types):
@@ -378,6 +395,10 @@ EXAMPLES: dict[type, Any] = {
         node=contract.BidderNode(fuel=1.0, fuel_per_hour=1.0, position_m=(0.0, 0.0), queue_ms=0, speed_m_s=1.0, wear=0.0, wear_per_hour=0.0),
     ),
     contract.BidReply: contract.BidReply(cost=1.0, finish_ms=1, id="b", reason=""),
+    contract.HandleRequest: contract.HandleRequest(
+        at_ms=1, correlation=bytes(16), id=bytes(16), payload=b"x", phase="act", priority=3, source="n", topic="t", verb="act", weight=0.0,
+    ),
+    contract.HandleReply: contract.HandleReply(detail="d", handled=True, payload=b"x", state="ready"),
     commands.Move: commands.Move(moves=((0.0, 0.0, 0.0, 1.0),)),
     commands.Heat: commands.Heat(heater="bed", celsius=60.0),
     commands.Tool: commands.Tool(watts=1.0),
@@ -395,7 +416,10 @@ def test_bounds_of_text_and_lists_are_enforced_at_the_edge(struct: type) -> None
         bound = getattr(_present(field.type), "max_length", None)
         if bound is None or not example.get(field.name):
             continue
-        one = example[field.name][:1]
+        one, least = example[field.name][:1], getattr(_present(field.type), "min_length", None)
+        if least:
+            with pytest.raises(MalformedData, match=f"length >= {least}.*{field.name}"):
+                cbor.decode_struct(cbor.encode(example | {field.name: one * (least - 1)}), struct, "value")
         cbor.decode_struct(cbor.encode(example | {field.name: one * bound}), struct, "value", bytes_max=2 << 20)
         with pytest.raises(MalformedData, match=f"length <= {bound}.*{field.name}"):
             cbor.decode_struct(cbor.encode(example | {field.name: one * (bound + 1)}), struct, "value", bytes_max=2 << 20)
@@ -406,3 +430,24 @@ def test_only_the_last_reply_of_a_plan_is_done(struct: type, done: bool) -> None
     wrong = msgspec.to_builtins(EXAMPLES[struct]) | {"done": done}
     with pytest.raises(MalformedData, match="done"):
         cbor.decode_struct(cbor.encode(wrong), struct, "value")
+
+
+WRONG = {
+    "a priority of 4": {"priority": 4}, "a negative priority": {"priority": -1}, "a time before 1970": {"at_ms": -1}, "a time with a fraction": {"at_ms": 0.5},
+    "another phase": {"phase": "cancel"}, "another verb": {"verb": "obey"}, "a negative weight": {"weight": -0.5}, "a payload of text": {"payload": "x"},
+    "an id of text": {"id": "x" * 16}, "no topic": {"topic": ""},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_message_outside_the_bounds_of_handle_is_refused_by_name(what: str) -> None:
+    example: dict[str, Any] = msgspec.to_builtins(EXAMPLES[contract.HandleRequest], builtin_types=(bytes,))
+    with pytest.raises(MalformedData, match=next(iter(WRONG[what]))):
+        cbor.decode_struct(cbor.encode(example | WRONG[what]), contract.HandleRequest, "value")
+
+
+@pytest.mark.parametrize("wrong", [{"state": "transit"}, {"state": 1}, {"handled": 1}, {"payload": None}], ids=repr)
+def test_a_reply_outside_the_bounds_of_handle_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    example: dict[str, Any] = msgspec.to_builtins(EXAMPLES[contract.HandleReply], builtin_types=(bytes,))
+    with pytest.raises(MalformedData, match=next(iter(wrong))):
+        cbor.decode_struct(cbor.encode(example | wrong), contract.HandleReply, "value")

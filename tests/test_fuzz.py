@@ -96,6 +96,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "error reply": lambda data: refusal(data, "skill"),
     "reply of bid": lambda data: cbor.decode_struct(data, contract.BidReply, "reply"),
     "reply of assess_feedstock": lambda data: cbor.decode_struct(data, contract.AssessFeedstockReply, "reply"),
+    "reply of handle": lambda data: cbor.decode_struct(data, contract.HandleReply, "reply"),
     "report of plan_job": lambda data: cbor.decode_struct(data, contract.PlanReport, "reply"),
 }
 

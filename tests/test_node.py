@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from nacl.signing import SigningKey
 
@@ -25,16 +26,16 @@ from host import config, identity
 from host.console.client import SOCKET, NodeControl
 from host.console.panel import fleet_lines, node_lines
 from host.control import ControlServer
-from host.core import attestation, files, safety
+from host.core import attestation, cbor, files, safety
 from host.core.attestation import Measurement
 from host.core.bundle import with_signature
 from host.core.clock import Clock, SystemClock
-from host.core.errors import Busy, CertificateInvalid, NetworkError, SignatureInvalid, SnapcountError, UnsafeCommand, UsageError
+from host.core.errors import Busy, CertificateInvalid, GuestTrap, NetworkError, SignatureInvalid, SnapcountError, UnsafeCommand, UsageError
 from host.core.manifest import SkillLimits
 from host.daemon import CRASH_AT
 from host.installed import measure_host
 from host.node import Node
-from host.plugins.contract import PlanReport, PlanSettings
+from host.plugins.contract import HandleReply, HandleRequest, PlanReport, PlanSettings
 from host.supply.installer import CRASH_POINTS
 from host.supply.store import SkillStore
 from sdk.demo.samples import ASSAY, BID, BOUNTY
@@ -44,7 +45,7 @@ ROOT = Path(host.__file__).resolve().parent.parent
 MEASURED = Measurement(f"sha256:{'0' * 64}", sealed=False, files=1)
 WAIT_S = 30.0
 PLANNER = "toolpath-planner"
-SHIPPED = (PLANNER, "feedstock-assessor", "bounty-bidder")
+SHIPPED = (PLANNER, "feedstock-assessor", "bounty-bidder", "cell-start")
 RESIDENT_MIB_MAX = 80
 IDLE_S = 3.0
 GOOD = b"G21\nG90\nG1 X10 Y10 F1200\nG1 X20 Y20\n"
@@ -431,6 +432,53 @@ def test_a_hook_answers_and_a_bad_request_is_one_line(running: Daemon, one_line:
         assert (caught.value.code, caught.value.exit_code) == ("usage_error", 2), hook
 
 
+MESSAGE = HandleRequest(
+    at_ms=1_795_000_000_000, correlation=b"c" * 16, id=b"i" * 16, payload=cbor.encode({"feed_mm_min": 600.0, "job": "frame-7", "to_mm": [10.0, 20.0, 5.0]}),
+    phase="prepare", priority=2, source="lead-1", topic="cell.start", verb="act", weight=0.0,
+)  # fmt: skip
+
+
+def deaf(make_skill: MakeSkill, body: str = "") -> bytes:
+    """A skill for which no message is meant, or whose `handle` does `body`."""
+    reply = cbor.encode(HandleReply(detail="", handled=False, payload=b"", state="ready"))
+    data = "".join(f"\\{byte:02x}" for byte in reply)
+    hook = f"""(data (i32.const 2048) "{data}")
+      (func (export "hook_handle") (param i32 i32) (result i64) {body or f"(i64.const {2048 << 32 | len(reply)})"})"""
+    return make_skill("deaf", imports=hook, hooks=("bid", "handle", "self_test"))
+
+
+@pytest.mark.slow
+def test_a_message_is_handled_through_the_command_line_with_its_bytes_in_base64(
+    state: Path, tmp_path: Path, author: SigningKey, make_skill: MakeSkill, one_line: OneLine
+) -> None:
+    preinstall(state, SystemClock(), shipped("cell-start", author), deaf(make_skill))
+    source = tmp_path / "request.json"
+
+    def call(request: bytes) -> subprocess.CompletedProcess[str]:
+        source.write_bytes(request)
+        command = [sys.executable, "-P", "-m", "sdk.cli.main", "node", "call", "handle", "--state", str(state), "--input", str(source)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+    with daemon(state) as node:
+        node.ready()
+        for phase, payload in (("prepare", b""), ("act", cbor.encode({"moves": 1, "position_mm": [10.0, 20.0, 5.0]}))):
+            ended = call(msgspec.json.encode(msgspec.structs.replace(MESSAGE, phase=phase)))
+            assert ended.returncode == 0, ended.stderr
+            replies = msgspec.json.decode(ended.stdout, type=list[HandleReply])
+            said = sorted((reply.handled, reply.state, reply.payload) for reply in replies)
+            assert said == [(False, "ready", b""), (True, "ready", payload)]
+        refused = call(msgspec.json.encode(msgspec.structs.replace(MESSAGE, payload=b"\xff")))
+        assert refused.returncode == 10
+        one_line(refused.stderr.strip(), "cell-start", "bad_request")
+        good = msgspec.json.decode(msgspec.json.encode(MESSAGE))
+        for wrong, why in (({"id": "AAAA"}, ">= 16"), ({"id": "no base64!"}, "base64"), ({"priority": 4}, "<= 3")):
+            bad = call(msgspec.json.encode(good | wrong))
+            assert bad.returncode == 2
+            one_line(bad.stderr.strip(), "request for handle", *wrong, why)
+        assert node.stop()[0] == 0
+
+
 @pytest.mark.slow
 def test_a_job_is_planned_and_driven_and_bad_settings_are_one_line(running: Daemon, one_line: OneLine) -> None:
     def moves() -> int:
@@ -685,6 +733,43 @@ def test_what_nodes_say_of_themselves_cannot_forge_the_fleets_lines() -> None:
     lines = list(fleet_lines({"nodes": [row], "announced": [announced]}))
     assert len(lines) == 4
     assert all(line.isprintable() for line in lines), lines
+
+
+# Messages, in one process.
+
+
+@pytest.mark.slow
+def test_a_cell_that_got_ready_before_a_restart_begins_at_t_and_a_trap_beside_it_reaches_the_caller(
+    tmp_path: Path, make_state: MakeState, author: SigningKey, make_skill: MakeSkill, one_line: OneLine
+) -> None:
+    state = make_state(tmp_path / "node", SystemClock(), native=("virtual_machine",))
+    preinstall(state, SystemClock(), shipped("cell-start", author))
+    node = open_node(state, SystemClock())
+    assert [reply.state for reply in asyncio.run(node.call("handle", MESSAGE))] == ["ready"]
+    node.close()
+    node = open_node(state, SystemClock())
+    (reply,) = asyncio.run(node.call("handle", msgspec.structs.replace(MESSAGE, phase="act")))
+    assert (reply.state, node.status()["machines"]["motion"]["position_mm"]) == ("ready", [10.0, 20.0, 5.0])
+    broken = deaf(make_skill, "unreachable")
+    asyncio.run(node.install(broken, digest_of(broken)))
+    with pytest.raises(GuestTrap) as caught:
+        asyncio.run(node.call("handle", MESSAGE))
+    one_line(caught.value, "deaf", "unreachable")
+    node.close()
+
+
+@pytest.mark.slow
+def test_a_start_that_the_envelope_refuses_is_a_conflict_and_is_audited(tmp_path: Path, make_state: MakeState, author: SigningKey) -> None:
+    state = make_state(tmp_path / "node", SystemClock(), native=("virtual_machine",))
+    preinstall(state, SystemClock(), shipped("cell-start", author))
+    node = open_node(state, SystemClock())
+    far = msgspec.structs.replace(MESSAGE, payload=cbor.encode({"feed_mm_min": 600.0, "job": "frame-7", "to_mm": [9_999.0, 0.0, 0.0]}))
+    assert [reply.state for reply in asyncio.run(node.call("handle", far))] == ["ready"]
+    (reply,) = asyncio.run(node.call("handle", msgspec.structs.replace(far, phase="act")))
+    assert (reply.state, node.drivers["motion"].status()["moves"]) == ("conflict", 0)
+    assert "unsafe_command" in reply.detail
+    assert len(node.status()["audit"]) == 1
+    node.close()
 
 
 # How much it takes.

@@ -56,7 +56,7 @@ def test_a_wheel_from_the_source_distribution_has_the_extensions_and_the_skills_
     assert ended.returncode == 0, ended.stdout + ended.stderr
     (wheel,) = tmp_path.glob("snapcount-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for skill in ("toolpath-planner", "feedstock-assessor", "bounty-bidder"):
+    for skill in ("toolpath-planner", "feedstock-assessor", "bounty-bidder", "cell-start"):
         assert f"skills/{skill}/{skill}.wasm" in names
     for wanted in (
         "sdk/contract/skill.cddl",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 import wasmtime
 from nacl.signing import SigningKey
@@ -46,6 +47,8 @@ from host.plugins.contract import (
     Bounty,
     Constituent,
     Costs,
+    HandleReply,
+    HandleRequest,
     MotionReply,
     MoveCounts,
     Particles,
@@ -90,6 +93,10 @@ REPORT = PlanReport(
     bbox_mm=BoundingBox(max=(1.0, 1.0, 0.0), min=(0.0, 0.0, 0.0)), complete=True, dialect="grbl", done=True, driven=0, extruded_mm=0.0,
     lines=2, moves=MoveCounts(arc=0, linear=2, rapid=0), path_mm=PathLengths(arc=0.0, linear=2.0, rapid=0.0, total=2.0), problems=(),
     problems_total=0, time_s=1.0, units="mm",
+)  # fmt: skip
+MESSAGE = HandleRequest(
+    at_ms=1_700_000_000_500, correlation=b"c" * 16, id=b"i" * 16, payload=b"\x01", phase="prepare", priority=2, source="lead-1", topic="cell.start",
+    verb="act", weight=0.5,
 )  # fmt: skip
 PROGRESS = PlanProgress(done=False, lines=1)
 
@@ -210,6 +217,11 @@ class Native:
         return self._reply()  # type: ignore[no-any-return]
 
     @hookimpl
+    def handle(self, request: HandleRequest) -> HandleReply | None:
+        assert request == MESSAGE
+        return self._reply()  # type: ignore[no-any-return]
+
+    @hookimpl
     def plan_job(self, program: Any, settings: PlanSettings, run: bool) -> PlanReport | None:
         return self._reply()  # type: ignore[no-any-return]
 
@@ -265,6 +277,65 @@ def replace_best(best: str) -> AssessFeedstockReply:
     return AssessFeedstockReply(best=best, dry_mass_kg=Q, lot="lot 7", products=ASSESSED.products, warnings=())
 
 
+def answered(detail: str, *, handled: bool = True, state: Any = "ready", payload: bytes = b"") -> HandleReply:
+    return HandleReply(detail=detail, handled=handled, payload=payload, state=state)
+
+
+def handling(shop: Shop, reply: HandleReply, name: str, *, body: str = "") -> SkillVersion:
+    return shop.version(answering(cbor.encode(reply), hook="handle", body=body), hooks="handle", name=name)
+
+
+def test_hook_handle(manager: PluginManager, shop: Shop) -> None:
+    abstaining, native = Native(None), Native(answered("native"))
+    manager.register(abstaining, "abstaining")
+    manager.register(native, "native")
+    manager.activate(shop.saying("v1"))  # without the hook: not asked
+    manager.activate(handling(shop, answered("taken", payload=b"\xa0"), "alpha"))
+    manager.activate(handling(shop, answered("", handled=False), "beta"))
+    replies = manager.hook.handle(request=MESSAGE)
+    assert sorted(reply.detail for reply in replies if reply.handled) == ["native", "taken"]
+    assert [reply.handled for reply in replies].count(False) == 1
+    assert (abstaining.asked, native.asked) == (1, 1)
+
+
+def test_a_skill_in_conflict_says_so_beside_one_that_is_ready(manager: PluginManager, shop: Shop) -> None:
+    manager.activate(handling(shop, answered("ready"), "alpha"))
+    manager.activate(handling(shop, answered("busy with another", state="conflict"), "beta"))
+    replies = manager.hook.handle(request=MESSAGE)
+    assert {reply.detail: reply.state for reply in replies} == {"ready": "ready", "busy with another": "conflict"}
+
+
+def test_a_skill_that_traps_over_a_message_ends_the_question_and_the_next_message_is_served(manager: PluginManager, shop: Shop) -> None:
+    asked_later = Native(answered("native"))
+    manager.register(asked_later, "native")  # what came last is asked first
+    manager.activate(handling(shop, answered(""), "broken", body="unreachable"))
+    with raising(GuestTrap, "broken", "unreachable"):
+        manager.hook.handle(request=MESSAGE)
+    assert asked_later.asked == 0
+    assert manager.skills["broken"].faults == 1
+    manager.deactivate("broken")
+    assert [reply.detail for reply in manager.hook.handle(request=MESSAGE)] == ["native"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"payload": bytes(DEFAULT.reply_payload_bytes_max + 1)}, {"state": "transit"}, {"detail": "x" * 1025}, {"surplus": 1}],
+    ids=list,
+)
+def test_a_reply_to_a_message_outside_the_bounds_is_invalid(shop: Shop, wrong: dict[str, Any]) -> None:
+    good = cbor.decode(cbor.encode(answered("x")), "reply")
+    version = shop.version(answering(cbor.encode(good | wrong), hook="handle"), hooks="handle")
+    with raising(ReplyInvalid, NAME, "handle", next(iter(wrong))):
+        version.call("handle", MESSAGE)
+
+
+def test_a_message_and_a_reply_of_the_greatest_size_pass(shop: Shop) -> None:
+    reply = answered("x" * 1024, payload=bytes(DEFAULT.reply_payload_bytes_max))
+    version = shop.version(answering(cbor.encode(reply), hook="handle"), hooks="handle")
+    request = msgspec.structs.replace(MESSAGE, payload=bytes(DEFAULT.payload_bytes_max), topic="t" * 64, source="s" * 64)
+    assert version.call("handle", request) == reply
+
+
 # The reply is progress to the first chunk, and the report, which stands at 8192, to the second.
 PLANNER = answering(
     cbor.encode(PROGRESS), hook="plan_job",
@@ -301,6 +372,7 @@ def test_hook_self_test_is_asked_of_one_skill_and_one_without_it_passes(shop: Sh
 
 def test_hooks_without_any_plugin_answer_nothing(manager: PluginManager) -> None:
     assert manager.hook.bid(request=BID) == []
+    assert manager.hook.handle(request=MESSAGE) == []
     assert manager.hook.assess_feedstock(request=LOT) is None
     assert manager.drivers() == {}
 
@@ -354,7 +426,7 @@ class FakeInstance:
         self.close()
 
 
-FAKED = Manifest(name=NAME, version="1.0.0", hooks=("bid", "self_test", "assess_feedstock", "plan_job"))
+FAKED = Manifest(name=NAME, version="1.0.0", hooks=("bid", "self_test", "assess_feedstock", "handle", "plan_job"))
 
 
 @dataclass
@@ -376,7 +448,12 @@ def faked(*replies: bytes) -> tuple[SkillVersion, FakeInstance]:
 
 @pytest.mark.parametrize(
     ("hook", "request_", "reply"),
-    [("bid", BID, offered("x")), ("assess_feedstock", LOT, ASSESSED), ("self_test", SelfTestRequest(), SelfTestReply(detail="", ok=False))],
+    [
+        ("bid", BID, offered("x")),
+        ("assess_feedstock", LOT, ASSESSED),
+        ("handle", MESSAGE, answered("x")),
+        ("self_test", SelfTestRequest(), SelfTestReply(detail="", ok=False)),
+    ],
 )
 def test_the_adapter_encodes_the_request_and_decodes_the_reply(hook: str, request_: Any, reply: Any) -> None:
     version, instance = faked(cbor.encode(reply))

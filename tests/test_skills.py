@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from host.core import cbor
@@ -15,6 +16,7 @@ from host.plugins import contract
 from host.plugins.contract import PlanReport, PlanSettings
 from host.plugins.streaming import plan
 from sdk import project, vectors
+from sdk.benchmark import measure_all
 from sdk.build import build
 from sdk.demo.gcode import vase
 from sdk.demo.samples import BID, LOT
@@ -22,7 +24,12 @@ from sdk.local import LocalSkill, read_bundle
 from skills import module_path
 
 SOURCES = Path(__file__).resolve().parents[1] / "skills"  # the installation has the modules, the tree their sources
-SHIPPED = ("toolpath-planner", "feedstock-assessor", "bounty-bidder")
+SHIPPED = ("toolpath-planner", "feedstock-assessor", "bounty-bidder", "cell-start")
+START = contract.HandleRequest(
+    at_ms=1_795_000_000_000, correlation=b"c" * 16, id=b"i" * 16, payload=cbor.encode({"feed_mm_min": 600.0, "job": "frame-7", "to_mm": [10.0, 20.0, 5.0]}),
+    phase="prepare", priority=2, source="lead-1", topic="cell.start", verb="act", weight=0.0,
+)  # fmt: skip
+INVENTORY = msgspec.structs.replace(START, topic="cell.inventory", verb="observe")
 # Every instance of a node has its own memory, so a shipped skill starts small.
 INITIAL_MEMORY_BYTES_MAX = 3 << 20
 CHUNK_SEED = 20_261_121
@@ -68,7 +75,11 @@ def test_each_shipped_manifest_is_the_one_in_its_skill_toml(shipped):
 
 
 def test_the_same_request_gives_the_same_bytes_and_fuel_every_time():
-    for name, hook, request in (("feedstock-assessor", "assess_feedstock", LOT), ("bounty-bidder", "bid", BID)):
+    for name, hook, request in (
+        ("feedstock-assessor", "assess_feedstock", LOT),
+        ("bounty-bidder", "bid", BID),
+        ("cell-start", "handle", INVENTORY),  # changes no state, unlike a start
+    ):
         skill = LocalSkill(read_bundle(module_path(name)), name)
         seen = set()
         for _ in range(5):
@@ -78,7 +89,10 @@ def test_the_same_request_gives_the_same_bytes_and_fuel_every_time():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "hook", "request_"), [("feedstock-assessor", "assess_feedstock", LOT), ("bounty-bidder", "bid", BID)])
+@pytest.mark.parametrize(
+    ("name", "hook", "request_"),
+    [("feedstock-assessor", "assess_feedstock", LOT), ("bounty-bidder", "bid", BID), ("cell-start", "handle", START)],
+)
 def test_a_skill_answers_any_bytes_with_a_reply_or_an_error_reply_and_never_traps(name, hook, request_):
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -180,3 +194,98 @@ def test_what_is_driven_is_what_was_planned():
     assert report.driven == skill.machine.moves > 0
     planned_mm = report.path_mm.total
     assert skill.machine.travelled_mm == pytest.approx(planned_mm, rel=0.02)
+
+
+# ---- cell-start ------------------------------------------------------------------------------
+
+
+def told(cell: LocalSkill, request: contract.HandleRequest = START, **changes) -> contract.HandleReply:
+    reply = cell.version.call("handle", msgspec.structs.replace(request, **changes))
+    assert isinstance(reply, contract.HandleReply)
+    return reply
+
+
+def line(length: int) -> list[LocalSkill]:
+    return [LocalSkill(read_bundle(module_path("cell-start")), "cell-start") for _ in range(length)]
+
+
+def test_the_whole_line_moves_at_t_and_none_of_it_before():
+    cells = line(5)
+    assert [told(cell).state for cell in cells] == ["ready"] * 5
+    assert [cell.machine.moves for cell in cells] == [0] * 5
+    replies = [told(cell, phase="act") for cell in cells]
+    assert [cell.machine.position_mm for cell in cells] == [(10.0, 20.0, 5.0)] * 5
+    assert {cell.machine.feed_mm_s for cell in cells} == {10.0}
+    assert {reply.payload for reply in replies} == {cbor.encode({"moves": 1, "position_mm": [10.0, 20.0, 5.0]})}
+
+
+def test_a_cell_in_conflict_keeps_its_own_job_and_begins_it():
+    (cell,) = line(1)
+    other = msgspec.structs.replace(START, id=b"o" * 16, payload=START.payload.replace(b"frame-7", b"frame-8"))
+    assert told(cell).state == "ready"
+    conflict = told(cell, other)
+    assert (conflict.state, conflict.handled) == ("conflict", True)
+    assert "frame-7" in conflict.detail
+    assert told(cell, other, phase="act").state == "conflict"
+    assert cell.machine.moves == 0
+    assert told(cell, phase="act").state == "ready"
+    assert cell.machine.moves == 1
+
+
+def test_a_message_moves_the_machine_once_however_often_it_acts():
+    (cell,) = line(1)
+    told(cell)
+    assert [told(cell, phase="act").state for _ in range(3)] == ["ready", "conflict", "conflict"]
+    assert cell.machine.moves == 1
+
+
+@pytest.mark.parametrize("verb", ["observe", "orient", "record"])
+def test_a_verb_that_any_node_may_send_moves_nothing(verb):
+    (cell,) = line(1)
+    told(cell)
+    assert [told(cell, verb=verb, phase=phase).handled for phase in ("prepare", "act")] == [False, False]
+    assert cell.machine.moves == 0
+
+
+def test_a_self_test_of_a_cell_moves_nothing_and_leaves_its_job_alone():
+    (cell,) = line(1)
+    told(cell)
+    assert cell.version.self_test().ok
+    assert cell.machine.moves == 0
+    assert told(cell, phase="act").state == "ready"
+
+
+# ---- What a vector can say -------------------------------------------------------------------
+
+
+def vector_of(name: str) -> tuple[Path, vectors.Vector]:
+    ((path, vector),) = ((path, vector) for path, vector in vectors.load(SOURCES / "cell-start" / "vectors") if path.stem.endswith(name))
+    return path, vector
+
+
+def problems(name: str, **changes) -> tuple[str, ...]:
+    path, vector = vector_of(name)
+    return vectors.run(read_bundle(module_path("cell-start")), path, msgspec.structs.replace(vector, **changes)).problems
+
+
+def test_a_vector_that_expects_other_bytes_says_where_they_differ():
+    name = "it-begins-at-the-arrival-time"
+    assert problems(name) == ()
+    (other,) = problems(name, reply={"payload": {"cbor": {"position_mm": [10.0, 20.0, 6.0]}}})
+    assert "reply.payload.position_mm[2]" in other
+    (base64,) = problems(name, reply={"payload": "AAAA"})
+    assert "reply.payload: expected 'AAAA'" in base64
+    (no_cbor,) = problems("a-cell-gets-ready", reply={"payload": {"cbor": {}}})
+    assert "not deterministic CBOR" in no_cbor
+
+
+def test_a_refusal_of_an_earlier_request_is_not_the_one_that_a_vector_expects():
+    path, vector = vector_of("a-feed-of-zero")
+    (said,) = problems("a-feed-of-zero", before=(vector.request,))
+    assert "before[0]" in said
+    assert problems("a-feed-of-zero", before=({"id": "short"},))[0].startswith(f"{path.name}: before[0]: ")
+
+
+def test_every_vector_of_a_hook_can_be_measured():
+    rows = measure_all(read_bundle(module_path("cell-start")), project.load(SOURCES / "cell-start"), 0.0)
+    assert {row["calls"] for row in rows} == {1}

@@ -60,6 +60,14 @@ def verify(message: Sign1, key: VerifyKey, what: str, *, payload: bytes | None =
     return signed
 
 
+def public_key(kid: bytes, what: str) -> VerifyKey:
+    """The key that a message names. Raises MalformedData where those bytes are no Ed25519 key."""
+    try:
+        return VerifyKey(kid)
+    except (ValueError, TypeError) as error:
+        raise MalformedData(f"{what}: kid is not the 32 bytes of an Ed25519 public key") from error
+
+
 def key_name(public: bytes) -> str:
     """A public key as people read it: `ed25519:` and 64 hexadecimal digits."""
     return f"ed25519:{public.hex()}"

@@ -16,6 +16,10 @@ SnapcountError                 code, exit_code, and a message of one line
 │   ├── CertificateInvalid     chain, validity or revocation
 │   ├── DigestMismatch         the bytes are not the ones that were named
 │   ├── TooLarge               a bound of host/core/limits.py was crossed
+│   ├── Untimely               a message past its time to live, or from the future
+│   ├── Replayed               a message or frame that came before
+│   ├── UnknownSender          no certificate vouches for who sent it, or it may not send such a thing
+│   ├── Flooded                more connections or frames than a peer may send
 │   └── Incompatible           a sound bundle that this node cannot run: ABI, generation, hooks
 ├── Refused                    policy said no
 │   ├── CapabilityDenied       the node's owner did not allow what was asked for
@@ -138,6 +142,30 @@ class TooLarge(UntrustedInput):
     """A bound of host/core/limits.py was crossed before anything was read further."""
 
     code = "too_large"
+
+
+class Untimely(UntrustedInput):
+    """A message that is past its time to live, or was created later than now. It may have been sound; or a clock is wrong."""
+
+    code = "untimely"
+
+
+class Replayed(UntrustedInput):
+    """A message or frame with an id or sequence that was taken before, or one too old to tell. What came first has had its effect."""
+
+    code = "replayed"
+
+
+class UnknownSender(UntrustedInput):
+    """No certificate that is trusted here vouches for the sender, or its role may not send such a message."""
+
+    code = "unknown_sender"
+
+
+class Flooded(UntrustedInput):
+    """A peer connects or sends more often than it may. Waiting helps."""
+
+    code = "flooded"
 
 
 class Incompatible(UntrustedInput):

@@ -63,6 +63,30 @@ class Limits:
     fetch_total_s_max: int = 3_600
     nodes_connected_max: int = 5_000
 
+    # The mesh: messages and links.
+    children_max: int = 1024
+    links_pending_max: int = 2048
+    handshake_ms_max: int = 10_000
+    connects_per_minute_max: int = 30
+    frames_per_s_max: int = 200
+    strikes_max: int = 8
+    payload_bytes_max: int = 64 << 10
+    reply_payload_bytes_max: int = 16 << 10
+    replies_bytes_max: int = 128 << 10
+    targets_max: int = 1024
+    names_per_frame_max: int = 1024
+    stragglers_max: int = 64
+    outbox_frames_max: int = 256
+    outbox_bytes_max: int = 2 << 20
+    inbox_messages_max: int = 256
+    gatherings_max: int = 256
+    ids_remembered_max: int = 4096
+    sources_known_max: int = 256
+    sequence_window: int = 1024
+    ttl_ms_max: int = 7 * 86_400_000
+    early_ms_max: int = 5_000
+    retransmits_max: int = 3
+
     # Audit.
     audit_rows_max: int = 100_000
     refusals_before_safe_mode: int = 100

@@ -20,6 +20,8 @@ from host.plugins.contract import (
     AssessFeedstockRequest,
     BidReply,
     BidRequest,
+    HandleReply,
+    HandleRequest,
     PlanReport,
     PlanSettings,
     SelfTestReply,
@@ -151,6 +153,10 @@ class SkillSlot:
     @hookimpl
     def bid(self, request: BidRequest) -> BidReply | None:
         return self._single("bid", request)  # type: ignore[return-value]  # SHAPES pairs them
+
+    @hookimpl
+    def handle(self, request: HandleRequest) -> HandleReply | None:
+        return self._single("handle", request)  # type: ignore[return-value]  # SHAPES pairs them
 
     def _single(self, hook: str, request: Shape) -> Shape | None:
         active = self.active

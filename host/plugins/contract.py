@@ -17,6 +17,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 ShortText = Annotated[str, Meta(max_length=64)]
 Line = Annotated[str, Meta(max_length=1024)]
+Identity = Annotated[bytes, Meta(min_length=16, max_length=16)]
 
 
 class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -214,6 +215,30 @@ class BidReply(Shape, frozen=True):
     price: float | UnsetType = UNSET
 
 
+class HandleRequest(Shape, frozen=True):
+    """One mesh message, in one of its two phases. `at_ms` is the arrival time T in fleet time, Unix ms; 0 is at once."""
+
+    at_ms: Natural
+    correlation: Identity
+    id: Identity
+    payload: Annotated[bytes, Meta(max_length=DEFAULT.payload_bytes_max)]
+    phase: Literal["prepare", "act"]
+    priority: Annotated[int, Meta(ge=0, le=3)]
+    source: ShortText
+    topic: Annotated[str, Meta(min_length=1, max_length=64)]
+    verb: Literal["observe", "orient", "decide", "act", "record", "sync"]
+    weight: NotNegative
+
+
+class HandleReply(Shape, frozen=True):
+    """What a skill makes of a message. With `handled` false the rest means nothing."""
+
+    detail: Line
+    handled: bool
+    payload: Annotated[bytes, Meta(max_length=DEFAULT.reply_payload_bytes_max)]
+    state: Literal["ready", "conflict"]
+
+
 class MotionReply(Shape, frozen=True):
     """What the driver of `motion` answers."""
 
@@ -224,6 +249,7 @@ class MotionReply(Shape, frozen=True):
 SHAPES: dict[str, tuple[type[Shape], type[Shape]]] = {
     "assess_feedstock": (AssessFeedstockRequest, AssessFeedstockReply),
     "bid": (BidRequest, BidReply),
+    "handle": (HandleRequest, HandleReply),
     "self_test": (SelfTestRequest, SelfTestReply),
 }
 """Request and reply of each hook that is one wasm call. `plan_job` streams: see host/plugins/streaming.py."""

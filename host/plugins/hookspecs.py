@@ -13,6 +13,8 @@ from host.plugins.contract import (
     AssessFeedstockRequest,
     BidReply,
     BidRequest,
+    HandleReply,
+    HandleRequest,
     PlanReport,
     PlanSettings,
 )  # fmt: skip
@@ -47,6 +49,16 @@ def bid(request: BidRequest) -> BidReply | None:
     """Called when a bounty is announced. Every plugin may answer; None means that this plugin does not bid on such work at all.
 
     Times in ms from now, positions in m, prices in the fleet's currency. An exception reaches the caller, and no bid is sent.
+    """
+
+
+@hookspec
+def handle(request: HandleRequest) -> HandleReply | None:
+    """Called when a mesh message reaches this node: as `prepare` on arrival and as `act` at its arrival time T; once, as `act`, where it has none.
+
+    Times in fleet time, Unix ms. Every plugin may answer; None, or a reply with `handled` false, means that the message is not for this plugin.
+    The reply to `prepare` is READY or CONFLICT, and takes as long as preparing takes. A message that is cancelled gets no `act`, so `prepare`
+    must not have effects that would need undoing. An exception reaches the caller, for whom it is a CONFLICT, and nothing else is asked.
     """
 
 

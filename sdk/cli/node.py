@@ -111,8 +111,8 @@ def attest(state: Path = State, as_json: bool = Json) -> None:
 
 @app.command(epilog="Example: snapcount node call bid --state node-1 --input request.json")
 def call(
-    hook: str = typer.Argument(help="Name of the hook: bid, assess_feedstock."),
-    source: Path = typer.Option(..., "--input", help="The request as JSON; - for standard input."),
+    hook: str = typer.Argument(help="Name of the hook: bid, assess_feedstock, handle."),
+    source: Path = typer.Option(..., "--input", help="The request as JSON, bytes in base64; - for standard input."),
     state: Path = State,
 ) -> None:
     """Call a hook on a running node, and print its answer as JSON."""

@@ -227,6 +227,37 @@ static const sc_field BID_REPLY[] = {
 };
 SC_SHAPE(BidReply, MAP, BID_REPLY);
 
+/* ---- handle ---- */
+
+/* In the order of PHASE_…, VERB_… and STATE_…. */
+static const sc_text PHASES[] = { WORD("prepare"), WORD("act") };
+static const sc_text VERBS[] = {
+    WORD("observe"), WORD("orient"), WORD("decide"), WORD("act"), WORD("record"), WORD("sync"),
+};
+static const sc_text STATES[] = { WORD("ready"), WORD("conflict") };
+
+static const sc_field HANDLE_REQUEST[] = {
+    SC_WITHIN(HandleRequest, id, 16, 16),
+    SC_WORDS(HandleRequest, verb, VERBS),
+    SC_ANY(HandleRequest, at_ms),
+    SC_WORDS(HandleRequest, phase, PHASES),
+    SC_WITHIN(HandleRequest, topic, 1, 64),
+    SC_WITHIN(HandleRequest, source, 0, 64),
+    SC_NOT_NEGATIVE(HandleRequest, weight),
+    SC_WITHIN(HandleRequest, payload, 0, 65536),
+    SC_WITHIN(HandleRequest, priority, 0, 3),
+    SC_WITHIN(HandleRequest, correlation, 16, 16),
+};
+SC_SHAPE(HandleRequest, MAP, HANDLE_REQUEST);
+
+static const sc_field HANDLE_REPLY[] = {
+    SC_WORDS(HandleReply, state, STATES),
+    SC_WITHIN(HandleReply, detail, 0, 1024),
+    SC_ANY(HandleReply, handled),
+    SC_WITHIN(HandleReply, payload, 0, 16384),
+};
+SC_SHAPE(HandleReply, MAP, HANDLE_REPLY);
+
 /* ---- The capability `motion` ---- */
 
 static const sc_text OP_MOVE = WORD("move"), OP_HEAT = WORD("heat"), OP_TOOL = WORD("tool"), OP_HOME = WORD("home"),

@@ -151,6 +151,32 @@ typedef struct {
 } BidReply;
 extern const sc_shape BidRequest_shape, BidReply_shape;
 
+/* ---- handle ---- */
+
+/* PHASE_PREPARE on arrival and PHASE_ACT at T, or, where there is no T, PHASE_ACT alone. */
+enum { PHASE_PREPARE, PHASE_ACT };
+/* VERB_DECIDE, VERB_ACT and VERB_SYNC come only from a tier above. */
+enum { VERB_OBSERVE, VERB_ORIENT, VERB_DECIDE, VERB_ACT, VERB_RECORD, VERB_SYNC };
+enum { STATE_READY, STATE_CONFLICT };
+
+typedef struct {
+    uint64_t at_ms;         /* the arrival time T, fleet time, Unix ms; 0: at once */
+    sc_bytes correlation, id, payload;
+    uint32_t phase;         /* PHASE_… */
+    uint64_t priority;      /* 0 to 3 */
+    sc_text source, topic;
+    uint32_t verb;          /* VERB_… */
+    double weight;
+} HandleRequest;
+
+typedef struct {
+    sc_text detail;
+    bool handled;           /* false: not for this skill, and the rest means nothing */
+    sc_bytes payload;       /* goes back to the source */
+    uint32_t state;         /* STATE_… */
+} HandleReply;
+extern const sc_shape HandleRequest_shape, HandleReply_shape;
+
 /* ---- The capability `motion` ---- */
 
 typedef struct { double x, y, z, feed_mm_s; } Move;

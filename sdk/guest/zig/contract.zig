@@ -163,6 +163,40 @@ pub const BidReply = struct {
     reason: []const u8,
 };
 
+// ---- handle ----
+
+/// The lengths of `correlation`, `id` and the others are the contract's: the host sends no other.
+pub const HandleRequest = struct {
+    /// The arrival time T, fleet time, Unix ms; 0: at once.
+    at_ms: u64,
+    correlation: Bytes,
+    id: Bytes,
+    payload: Bytes,
+    phase: Phase,
+    priority: u2,
+    source: []const u8,
+    topic: []const u8,
+    verb: Verb,
+    weight: f64,
+};
+
+/// `prepare` on arrival and `act` at T, or, where there is no T, `act` alone.
+pub const Phase = enum { prepare, act };
+/// `decide`, `act` and `sync` come only from a tier above.
+pub const Verb = enum { observe, orient, decide, act, record, sync };
+
+pub const HandleReply = struct {
+    /// One line, for people; at most 1,024 bytes.
+    detail: []const u8 = "",
+    /// False: not for this skill, and the rest means nothing.
+    handled: bool = true,
+    /// Goes back to the source; at most 16,384 bytes.
+    payload: Bytes = .{ .data = "" },
+    state: HandleState = .ready,
+};
+
+pub const HandleState = enum { ready, conflict };
+
 // ---- The capability `motion` ----
 
 pub const MotionRequest = union(enum) {

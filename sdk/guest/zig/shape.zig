@@ -52,7 +52,8 @@ pub fn fields(comptime T: type) []const Field {
                 .optional = @typeInfo(Type) == .optional,
             };
         }
-        std.mem.sort(Field, &list, {}, keyLessThan);
+        // Not std.mem.sort: when it merges at compile time, Zig 0.17 refuses its copy onto itself.
+        std.sort.insertion(Field, &list, {}, keyLessThan);
         const sorted = list;
         return &sorted;
     }

@@ -16,6 +16,14 @@
 //! A hook takes one request and returns one reply (`T` or `!T`). Both are plain structs: the library decodes and
 //! encodes the deterministic CBOR of docs/abi.md by reflection when the skill is compiled. The rules are in
 //! shape.zig; the shapes of the contract are in contract.zig.
+//!
+//! A mesh message comes to `handle`, whose reply has a default for everything:
+//!
+//!     pub fn handle(request: sc.contract.HandleRequest) !sc.contract.HandleReply {
+//!         if (!std.mem.eql(u8, request.topic, "cell.stop")) return .{ .handled = false };
+//!         if (request.phase == .prepare) return .{ .state = if (try mayStop()) .ready else .conflict };
+//!         ...
+//!     }
 
 const arena = @import("arena.zig");
 const decode_file = @import("decode.zig");

@@ -1,0 +1,286 @@
+"""Sends one message on to the children it concerns, each early by what it needs, and gathers their answers.
+
+With the strategy `parallel` everybody is sent to when it is time. With `wave` the tiers go first: each tier below gets the message gated, makes itself
+ready and says so; when enough of them are, all are released and do the same with their own children, and the agents come last.
+On a link that is not reliable, what was not answered is sent again.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from host.core.limits import DEFAULT
+from host.mesh.arrival import LEARNED, Schedule
+from host.mesh.children import Child, Children
+from host.mesh.fleetclock import FleetClock
+from host.mesh.frames import READY, Ack, Release, Report
+from host.mesh.gathering import (
+    ANSWERED,
+    AWAY,
+    FROZEN,
+    GATE,
+    GATED,
+    INCAPABLE,
+    SENT,
+    TOO_LATE,
+    UNFIT,
+    WAITING,
+    Gathering,
+    Member,
+    Slot,
+)  # fmt: skip
+from host.mesh.impedance import ImpedanceRegistry
+from host.mesh.link import Time, Timer
+from host.mesh.message import CONTROL, Message, Verified
+from host.mesh.quorum import COORDINATORS
+from host.mesh.trust import Trust
+
+HOP_SHARE, HOP_MS_MIN = 0.1, 20.0
+"""A child reports while so much of the time is left that its own report can still come in."""
+RETRY_MS_MIN, RETRY_LEADS = 150.0, 1.5
+GATE_SHARE = 0.5
+GATE_MS_EXPECTED = 100.0
+LEADS_READY_MIN = 0.9  # of ten leads one may be gone, or a dead lead would hold up its whole sector
+FINISHED_KEPT = 8
+
+Finished = Callable[[Gathering], None]
+
+
+class Relay:
+    """One tier's. `estimator` is the arrival kernel's."""
+
+    def __init__(self, children: Children, registry: ImpedanceRegistry, time: Time, clock: FleetClock, trust: Trust) -> None:
+        self.children, self.registry, self.estimator = children, registry, LEARNED
+        self.frozen = False
+        self.gate_ms = GATE_MS_EXPECTED
+        """How long the last gate took to open."""
+        self._time, self._clock, self._trust = time, clock, trust
+        self._active: dict[bytes, tuple[Gathering, Finished, list[Timer]]] = {}
+        self._finished: dict[bytes, Gathering] = {}
+        self._schedule = Schedule(len(registry.table))
+
+    def busy(self) -> bool:
+        return len(self._active) >= DEFAULT.gatherings_max
+
+    def gathering(self, message_id: bytes) -> Gathering | None:
+        """One that is under way."""
+        active = self._active.get(message_id)
+        return None if active is None else active[0]
+
+    def start(
+        self, message: Verified[Message], members: Iterable[Member], report_by_ms: float, reply_bytes: int, finished: Finished
+    ) -> Gathering:
+        """Sends to `members` and calls `finished` once, at `report_by_ms` (fleet time) at the latest."""
+        gathering = Gathering(message, members, report_by_ms, reply_bytes)
+        timers: list[Timer] = []
+        self._active[gathering.message.id] = (gathering, finished, timers)
+        self._exclude_unfit(gathering)
+        timers.append(self._at(report_by_ms, self._finish, gathering))
+        tiers = [slot for slot in gathering.slots.values() if slot.member.role != "agent" and slot.stage == WAITING]
+        if gathering.message.strategy == "wave" and tiers:
+            self._open_gate(gathering, tiers, timers)
+        self._dispatch(gathering, [slot for slot in gathering.slots.values() if slot.stage == WAITING], timers)
+        self._finish_when_done(gathering)
+        return gathering
+
+    def returned(self, child: Child) -> None:
+        """A child is connected again: whatever it did not answer is sent now."""
+        for gathering, _, _ in list(self._active.values()):
+            slot = gathering.slots.get(child.row)
+            if slot is not None and slot.sent_ms > 0 and slot.stage < ANSWERED:
+                self._send(gathering, slot)
+
+    def acknowledged(self, child: Child, ack: Ack) -> None:
+        """An agent's answer, or a tier's to a gate."""
+        active = self._active.get(ack.id)
+        gathering = active[0] if active is not None else self._finished.get(ack.id)
+        slot = None if gathering is None else gathering.slots.get(child.row)
+        if gathering is None or slot is None:
+            return
+        self._answered(slot)
+        if child.role != "agent":
+            self._at_the_gate(gathering, slot, ack)
+            return
+        if not ack.acted and ack.state == READY and slot.ack is None:
+            self._learn(gathering.message, slot, ack)
+        if active is None:
+            slot.ack = ack  # too late to count, and still worth knowing how late
+        elif gathering.acknowledged(slot, ack):
+            self._finish_when_done(gathering)
+
+    def reported(self, child: Child, report: Report) -> None:
+        active = self._active.get(report.id)
+        slot = None if active is None else active[0].slots.get(child.row)
+        if active is None or slot is None:
+            return
+        self._answered(slot)
+        if active[0].reported(slot, report):
+            self._finish_when_done(active[0])
+
+    def stop(self, message_id: bytes, reason: str) -> None:
+        """Ends a gathering now, as it stands."""
+        active = self._active.get(message_id)
+        if active is not None:
+            active[0].stopped = reason
+            self._finish(active[0])
+
+    # Who, and when.
+
+    def _exclude_unfit(self, gathering: Gathering) -> None:
+        """The lead's check: a message that needs a capability does not reach an agent without it."""
+        needed = frozenset(gathering.message.capabilities)
+        frozen = self.frozen and gathering.message.priority < CONTROL
+        for slot in gathering.slots.values():
+            if frozen:
+                gathering.exclude(slot, FROZEN)
+            elif slot.member.role == "agent" and not needed <= slot.member.capabilities:
+                gathering.exclude(slot, INCAPABLE)
+
+    def _dispatch(self, gathering: Gathering, slots: list[Slot], timers: list[Timer]) -> None:
+        message, now_ms = gathering.message, self._clock.now_ms()
+        if not message.at_ms:
+            for slot in slots:
+                self._send(gathering, slot)
+            return
+        by_row = {slot.member.row: slot for slot in slots}
+        schedule, selection = self._schedule, array("I", sorted(by_row))
+        schedule.compute(self.registry.table, message.at_ms, now_ms, message.weight, selection, self.estimator)
+        for row in schedule.skipped:
+            gathering.exclude(by_row[row], TOO_LATE if self.registry.table.row(row)[6] < 2 else AWAY)
+        order, offsets = schedule.order.tolist(), schedule.offsets.tolist()
+        for group, start_ms in enumerate(schedule.starts_ms):
+            due = [by_row[row] for row in order[offsets[group] : offsets[group + 1]]]
+            if start_ms <= now_ms:
+                self._send_all(gathering, due, now_ms)
+            else:
+                timers.append(self._at(start_ms, self._send_all, gathering, due, start_ms))
+
+    def _send_all(self, gathering: Gathering, slots: list[Slot], start_ms: float) -> None:
+        if self.gathering(gathering.message.id) is not None:
+            for slot in slots:
+                slot.sent_ms = start_ms  # when it was to leave: what this tier itself adds is part of the delay to allow for
+                self._send(gathering, slot)
+
+    def _send(self, gathering: Gathering, slot: Slot, *, gated: bool = False) -> None:
+        child = self.children.by_row.get(slot.member.row)
+        now_ms = self._clock.now_ms()
+        if slot.sent_ms == 0.0:
+            slot.sent_ms = now_ms
+        if child is None:
+            return  # if it comes back in time, `returned` sends it
+        slot.stage = GATE if gated or slot.stage == GATE else SENT
+        if slot.attempts == 0 or child.order < slot.order:
+            child.order += 1
+            slot.order = child.order
+        slot.attempts += 1
+        gathering.messages += 1
+        left_ms = gathering.report_by_ms - now_ms
+        report_by_ms = gathering.report_by_ms - max(HOP_SHARE * left_ms, HOP_MS_MIN)
+        share = gathering.reply_bytes * max(slot.member.agents, 1) // max(sum(other.member.agents for other in gathering.slots.values()), 1)
+        chain = self._trust.chain_of(gathering.verified.key)
+        child.deliver(gathering.verified, chain, slot.order, report_by_ms, share, gated=slot.stage == GATE)
+        self._watch(gathering, slot, child, lambda: self._send(gathering, slot))
+
+    # Again, where a link may lose it.
+
+    def _watch(self, gathering: Gathering, slot: Slot, child: Child, again: Callable[[], None]) -> None:
+        if child.link.reliable or slot.attempts > DEFAULT.retransmits_max:
+            return
+        patience_ms = RETRY_MS_MIN
+        if child.role == "agent":
+            lead_ms = self.registry.table.lead_ms(child.row, gathering.message.weight, self.estimator)
+            patience_ms = max(RETRY_MS_MIN, RETRY_LEADS * lead_ms) if lead_ms < gathering.message.ttl_ms else RETRY_MS_MIN
+        stage = slot.stage
+
+        def check() -> None:
+            if self.gathering(gathering.message.id) is not None and slot.stage == stage and slot.timer is timer:
+                again()
+
+        slot.timer = timer = self._time.call_at(self._time.now_ms() + patience_ms * 2 ** (slot.attempts - 1), check)
+
+    def _answered(self, slot: Slot) -> None:
+        if slot.timer is not None:
+            slot.timer.cancel()
+            slot.timer = None
+
+    # The gate of a wave.
+
+    def _open_gate(self, gathering: Gathering, tiers: list[Slot], timers: list[Timer]) -> None:
+        now_ms = gathering.gate_ms = self._clock.now_ms()
+        until_ms = gathering.message.at_ms or gathering.report_by_ms
+        for slot in tiers:
+            slot.stage = GATE
+            self._send(gathering, slot, gated=True)
+        timers.append(self._at(now_ms + max(GATE_SHARE * (until_ms - now_ms), HOP_MS_MIN), self._gate_is_late, gathering, tiers))
+
+    def _at_the_gate(self, gathering: Gathering, slot: Slot, ack: Ack) -> None:
+        if slot.stage != GATE:
+            return
+        if ack.state != READY:
+            gathering.exclude(slot, ack.code)
+            self._finish_when_done(gathering)
+            return
+        slot.stage = GATED
+        tiers = [other for other in gathering.slots.values() if other.stage in (GATE, GATED, SENT) and other.member.role != "agent"]
+        if any(other.stage == SENT for other in tiers):
+            self._release(gathering, slot, go=True)  # the others have gone already
+        elif all(other.stage == GATED for other in tiers):
+            self._through_the_gate(gathering, tiers)
+
+    def _gate_is_late(self, gathering: Gathering, tiers: list[Slot]) -> None:
+        if self.gathering(gathering.message.id) is not None and not any(slot.stage == SENT for slot in tiers):
+            self._through_the_gate(gathering, tiers)
+
+    def _through_the_gate(self, gathering: Gathering, tiers: list[Slot]) -> None:
+        ready = [slot for slot in tiers if slot.stage == GATED]
+        needed = COORDINATORS.ready_min if any(slot.member.role == "coordinator" for slot in tiers) else LEADS_READY_MIN
+        self.gate_ms = self._clock.now_ms() - gathering.gate_ms
+        if len(ready) >= needed * len(tiers):
+            for slot in ready:
+                self._release(gathering, slot, go=True)
+            return
+        for slot in ready:
+            self._release(gathering, slot, go=False)
+        self.stop(gathering.message.id, f"{len(ready)} of {len(tiers)} {tiers[0].member.role}s were ready, {needed:.0%} are needed")
+
+    def _release(self, gathering: Gathering, slot: Slot, *, go: bool) -> None:
+        child = self.children.by_row.get(slot.member.row)
+        slot.stage = SENT if go else GATED
+        if child is not None:
+            slot.attempts += 1
+            gathering.messages += 1
+            child.send(Release, id=gathering.message.id, go=go)
+            if go:
+                self._watch(gathering, slot, child, lambda: self._release(gathering, slot, go=True))
+
+    # The end.
+
+    def _learn(self, message: Message, slot: Slot, ack: Ack) -> None:
+        if slot.attempts > 1 or slot.sent_ms == 0.0:
+            return  # which of the copies it answers is not known (Karn's rule)
+        delay_ms, processing_ms = max(ack.received_ms - slot.sent_ms, 0.0), max(ack.done_ms - ack.received_ms, 0.0)
+        if max(delay_ms, processing_ms) < message.ttl_ms:
+            self.registry.table.observe(slot.member.row, delay_ms, processing_ms, message.weight, ack.queue)
+
+    def _finish_when_done(self, gathering: Gathering) -> None:
+        if gathering.open == 0:
+            self._finish(gathering)
+
+    def _finish(self, gathering: Gathering) -> None:
+        active = self._active.pop(gathering.message.id, None)
+        if active is None:
+            return
+        for timer in active[2]:
+            timer.cancel()
+        gathering.cancel_timers()
+        if gathering.open and not gathering.stopped:
+            self._finished[gathering.message.id] = gathering
+            while len(self._finished) > FINISHED_KEPT:
+                del self._finished[next(iter(self._finished))]
+        for slot in gathering.slots.values():
+            if slot.stage == WAITING or (slot.stage == SENT and slot.attempts == 0):
+                slot.stage, slot.code = UNFIT, AWAY
+        active[1](gathering)
+
+    def _at(self, fleet_ms: float, call: Callable[..., Any], *args: Any) -> Timer:
+        return self._time.call_at(self._clock.to_own_ms(fleet_ms), call, *args)

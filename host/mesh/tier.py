@@ -1,0 +1,324 @@
+"""A lead, a coordinator or the orchestrator: has children, passes messages on to them, and answers for all of them upward."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from host.core.errors import Busy, SnapcountError, UnknownSender
+from host.core.limits import DEFAULT
+from host.mesh.children import Child, Children
+from host.mesh.frames import READY, SUMMARIES_MAX, Ack, Deliver, Heartbeat, Release, Report, Roster, Submit
+from host.mesh.freeze import FrozenState
+from host.mesh.gathering import Gathering, Member
+from host.mesh.handshake import Identity
+from host.mesh.impedance import ImpedanceRegistry
+from host.mesh.link import Timer
+from host.mesh.message import RESERVED, Message, UnverifiedMessage, Verified
+from host.mesh.peer import Peer, World
+from host.mesh.profiler import Vitals
+from host.mesh.relay import Relay
+from host.mesh.summary import Summary, compact, merge, summarise
+
+ROSTER_MS = 200.0
+"""How long changes of a roster are collected: thirty agents that come at once are one frame."""
+REPORTS_KEPT = 64
+HOUR_MS = 3_600_000.0
+CHILDREN_DEFAULT = 64
+
+
+class TierPeer(Peer):
+    """`children_max` rows are kept. A name that came once belongs to this tier until `forget`, connected or not."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        world: World,
+        parents: Sequence[str] = (),
+        *,
+        heartbeat_ms: int = 5_000,
+        children_max: int = CHILDREN_DEFAULT,
+    ) -> None:
+        super().__init__(identity, world)
+        self.registry = ImpedanceRegistry(children_max)
+        self.members: dict[int, Member] = {}
+        self.children = Children(
+            identity, self.registry, world.time, self.clock, world.trust, self, self.complaints, world.tokens, world.log,
+            heartbeat_ms=heartbeat_ms, introductions=self._introductions, frozen=self._is_frozen,
+        )  # fmt: skip
+        self.relay = Relay(self.children, self.registry, world.time, self.clock, world.trust)
+        self.on_summaries: Callable[[Child, Heartbeat], None] = lambda child, frame: None
+        self._where: dict[str, Member] = {}
+        self._reports: dict[bytes, dict[str, Any] | None] = {}
+        self._gated: dict[bytes, tuple[Verified[Message], float, int]] = {}
+        self._changes: tuple[set[str], set[str]] = (set(), set())
+        self._roster_timer: Timer | None = None
+        self._chains: tuple[tuple[bytes, ...], ...] = ()
+        self._conflicts: list[tuple[float, int]] = []
+        self._sweeping = world.time.call_at(world.time.now_ms() + heartbeat_ms, self._sweep)
+        world.trust.introduce(identity.chain)
+        if parents:
+            self.connect(parents)
+
+    def stop(self) -> None:
+        """Closes every link, and ends the timers."""
+        self._sweeping.cancel()
+        if self.uplink is not None:
+            self.uplink.stop()
+        self.children.close("stopping")
+
+    # Who is here.
+
+    def resolve(self, targets: Sequence[str], excluded: Sequence[str] = ()) -> list[Member]:
+        """The members that a message concerns: all, or those that are named or have a named one below them; none that is excluded whole."""
+        if excluded and self.covered(excluded):
+            return []
+        if self.covered(targets):
+            found = self.members.values()
+        else:
+            found = {id(member): member for member in map(self._where.get, targets) if member is not None}.values()
+        return [member for member in found if member.name not in excluded]
+
+    def forget(self, name: str) -> bool:
+        """Lets a member go that is not connected. False where there is none."""
+        member = self._where.get(name)
+        if member is None or member.name != name or name in self.children.by_name:
+            return False
+        del self.members[member.row]
+        self.registry.leave(name)
+        self._gone(member, {name, *member.names})
+        return True
+
+    def _introductions(self) -> tuple[tuple[bytes, ...], ...]:
+        """The certificates of the tiers above, whose messages come through here. This tier's own is in the welcome."""
+        return self._chains
+
+    def _is_frozen(self, name: str) -> bool:
+        member = self._where.get(name)
+        return self.frozen is not None or (member is not None and member.frozen)
+
+    def joined(self, welcome: Any) -> None:
+        self._chains = (welcome.chain, *welcome.introductions)[:8]
+        super().joined(welcome)
+        names = [name for member in self.members.values() for name in (member.name, *member.names)]
+        self._send_roster(names, (), first=True)
+
+    # What children say.
+
+    def child_joined(self, child: Child) -> None:
+        member = self.members.get(child.row)
+        if member is None or member.name != child.name:
+            member = self.members[child.row] = Member(child.name, child.row, child.role, child.capabilities)
+        member.capabilities = child.capabilities
+        self._came(member, {child.name})
+        self.relay.returned(child)
+
+    def child_left(self, child: Child) -> None:
+        self.world.log("info", f"{self.identity.name}: {child.name} has gone")
+
+    def heartbeat(self, child: Child, frame: Heartbeat) -> None:
+        if frame.summaries and child.role != "agent":
+            own = frame.summaries[0]
+            self.members[child.row].agents = own.agents
+            slope = max(own.lead_heavy_ms / own.lead_ms - 1.0, 0.0) if own.lead_ms > 0 else 0.5
+            self.registry.table.assign(child.row, frame.vitals.rtt_p95_ms / 2, own.lead_ms, min(slope, 10.0), 0.0)
+        child.summaries = frame.summaries
+        self.on_summaries(child, frame)
+
+    def roster(self, child: Child, frame: Roster) -> None:
+        member = self.members[child.row]
+        if child.role == "agent":
+            raise UnknownSender(f"{child.name}: an agent has no roster")
+        if frame.first:
+            self._gone(member, member.names - set(frame.added))
+            member.names.clear()
+        member.names.update(frame.added)
+        member.names.difference_update(frame.removed)
+        self._gone(member, set(frame.removed))
+        self._came(member, set(frame.added))
+
+    def acknowledged(self, child: Child, frame: Ack) -> None:
+        self.relay.acknowledged(child, frame)
+
+    def reported(self, child: Child, frame: Report) -> None:
+        self.relay.reported(child, frame)
+
+    def submitted(self, child: Child, frame: Submit) -> None:
+        """A message from below: checked here before it goes anywhere. Raises UntrustedInput or Refused of some kind."""
+        unverified = UnverifiedMessage.parse(frame.message)
+        if not self.world.trust.knows(unverified.envelope.kid):
+            self.world.trust.introduce(frame.chain)
+        try:
+            verified = self.admission.verify(frame.message)
+            member = self._where.get(verified.value.source)
+            if member is None or member.row != child.row or verified.value.topic.startswith(RESERVED):
+                raise UnknownSender(f"message of {verified.value.source}: it is not below {child.name}, or may not use such a topic")
+            fresh = self.admission.admit(verified)
+        except SnapcountError as error:
+            self.children.taken(child, _id_of(unverified), error)
+            raise
+        self.children.taken(child, verified.value.id, None)
+        if fresh:
+            self.send_on(verified, frame.chain, child)
+
+    def send_on(self, verified: Verified[Message], chain: tuple[bytes, ...], source: Child | None) -> None:
+        """Sends a message of somebody here to whom it concerns: below, and above when some are not below. `*` is this cluster, not the fleet."""
+        message = verified.value
+        below = [member for member in self.resolve(message.targets, message.excluded) if member.name != message.source]
+        if below:
+            self.relay.start(verified, below, min(message.expires_ms, self.clock.now_ms() + message.ttl_ms), 0, lambda gathering: None)
+        elsewhere = [target for target in message.targets if target not in self._where and target not in self.above]
+        if elsewhere and "*" not in message.targets and self.uplink is not None:
+            self.uplink.submit(verified, chain)
+
+    # What the parent says.
+
+    def deliver(self, frame: Deliver) -> None:
+        admitted = self.admit(frame.message)
+        if admitted is None:
+            return
+        verified, fresh = admitted
+        assert self.uplink is not None
+        if frame.gated or not self.uplink.reliable:
+            self._receipt(verified.value.id)
+        if not fresh:
+            self.complaints.count("duplicates")
+            report = self._reports.get(verified.value.id)
+            if report is not None:
+                self.uplink.answer(Report, **report)
+        elif frame.gated:
+            self._gated[verified.value.id] = (verified, frame.report_by_ms, frame.reply_bytes)
+            self._forget_oldest(self._gated)
+        else:
+            self.pass_on(verified, frame.report_by_ms, frame.reply_bytes, self._report_up)
+
+    def release(self, frame: Release) -> None:
+        assert self.uplink is not None
+        if not self.uplink.reliable:
+            self._receipt(frame.id)
+        gated = self._gated.pop(frame.id, None)
+        if gated is not None and frame.go:
+            self.pass_on(*gated, self._report_up)
+
+    def pass_on(
+        self, verified: Verified[Message], report_by_ms: float, reply_bytes: int, finished: Callable[[Gathering], None]
+    ) -> Gathering:
+        """Starts a message on its way to the members it concerns. A freeze or thaw is obeyed here first."""
+        message = verified.value
+        members = self.resolve(message.targets, message.excluded)
+        if message.topic.startswith(RESERVED):
+            self._freeze_or_thaw_members(message, members)
+        if self.relay.busy():
+            raise Busy(f"{self.identity.name}: {DEFAULT.gatherings_max} messages are under way")
+        return self.relay.start(verified, members, report_by_ms, reply_bytes, finished)
+
+    def set_frozen(self, state: FrozenState | None) -> None:
+        members = tuple(member.name for member in self.members.values() if member.frozen)
+        if state is not None:
+            state = FrozenState(
+                frozen=True, since_ms=state.since_ms, by=state.by, reason=state.reason, members=members, registry=self.registry.snapshot()
+            )
+        super().set_frozen(state)
+        self.relay.frozen = state is not None
+
+    def vitals(self) -> Vitals:
+        assert self.uplink is not None
+        return self.uplink.profiler.vitals(0, self.world.time.now_ms())
+
+    def summaries(self) -> tuple[Summary, ...]:
+        """This subtree's summary first, then those of the tiers below it."""
+        below = [summary for child in self.children.by_row.values() for summary in child.summaries]
+        return (self.summary(), *map(compact, below[: SUMMARIES_MAX - 1]))
+
+    def summary(self) -> Summary:
+        """This subtree's."""
+        name, frozen = self.identity.name, self.frozen is not None
+        if self.identity.role == "lead":
+            return summarise(self.registry, name, conflicts_hour=self.conflicts_hour(), frozen=frozen)
+        below = {child.row: child.summaries[0] for child in self.children.by_row.values() if child.summaries}
+        away = [
+            Summary(name=member.name, tier="cluster", agents=member.agents, offline=member.agents)
+            for row, member in self.members.items()
+            if row not in below
+        ]
+        hops_ms = {below[row].name: self.registry.read(self.members[row].name).vitals.rtt_p95_ms / 2 for row in below}
+        return merge(name, "sector", (*below.values(), *away), hops_ms=hops_ms, frozen=frozen)
+
+    # Inside.
+
+    def _freeze_or_thaw_members(self, message: Message, members: Iterable[Member]) -> None:
+        frozen = message.topic.endswith("freeze")
+        for member in members:
+            if self.covered(message.targets) or member.name in message.targets:
+                member.frozen = frozen
+        if self.covered(message.targets):
+            self.freeze_or_thaw(message)
+
+    def _receipt(self, message_id: bytes) -> None:
+        assert self.uplink is not None
+        now_ms = self.clock.now_ms()
+        self.uplink.ack(message_id, state=READY, received_ms=now_ms, done_ms=now_ms)
+
+    def _report_up(self, gathering: Gathering) -> None:
+        assert self.uplink is not None
+        report = gathering.report()
+        if self.identity.role == "lead":
+            self._note_conflicts(report["conflict"])
+        self._reports[gathering.message.id] = report
+        self._forget_oldest(self._reports)
+        self.uplink.answer(Report, **report)
+
+    def _note_conflicts(self, count: int) -> None:
+        if count:
+            self._conflicts.append((self.clock.now_ms(), count))
+
+    def conflicts_hour(self) -> int:
+        since_ms = self.clock.now_ms() - HOUR_MS
+        self._conflicts = [(at_ms, count) for at_ms, count in self._conflicts if at_ms > since_ms]
+        return sum(count for _, count in self._conflicts)
+
+    def _forget_oldest(self, kept: dict[bytes, Any]) -> None:
+        while len(kept) > REPORTS_KEPT:
+            del kept[next(iter(kept))]
+
+    def _sweep(self) -> None:
+        self.registry.sweep(self.clock.now_ms())
+        now_ms = self.world.time.now_ms()
+        self._sweeping = self.world.time.call_at(now_ms + self.children.heartbeat_ms, self._sweep)
+
+    def _came(self, member: Member, names: set[str]) -> None:
+        new = {name for name in names if self._where.get(name) is not member}
+        self._where.update(dict.fromkeys(new, member))
+        self._changed(added=new, removed=set())
+
+    def _gone(self, member: Member, names: set[str]) -> None:
+        old = {name for name in names if self._where.get(name) is member}
+        for name in old:
+            del self._where[name]
+        self._changed(added=set(), removed=old)
+
+    def _changed(self, *, added: set[str], removed: set[str]) -> None:
+        if self.uplink is None or not (added or removed):
+            return
+        self._changes = (self._changes[0] - removed | added, self._changes[1] - added | removed)
+        if self._roster_timer is None:
+            self._roster_timer = self.world.time.call_at(self.world.time.now_ms() + ROSTER_MS, self._send_changes)
+
+    def _send_changes(self) -> None:
+        self._roster_timer = None
+        (added, removed), self._changes = self._changes, (set(), set())
+        self._send_roster(sorted(added), sorted(removed), first=False)
+
+    def _send_roster(self, added: Sequence[str], removed: Sequence[str], *, first: bool) -> None:
+        assert self.uplink is not None
+        size = DEFAULT.names_per_frame_max
+        pieces = max((len(added) + size - 1) // size, (len(removed) + size - 1) // size, int(first))
+        for piece in range(pieces):
+            part = slice(piece * size, (piece + 1) * size)
+            self.uplink.roster(added[part], removed[part], first=first and piece == 0)
+
+
+def _id_of(unverified: UnverifiedMessage) -> bytes:
+    """For telling the child which message was refused: the id that it claims."""
+    try:
+        return unverified.verify().value.id
+    except SnapcountError:
+        return bytes(16)
