@@ -1,9 +1,11 @@
 """node.toml: what the owner of a node decided about it."""
 
 import hashlib
+import ipaddress
 import json
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,9 +14,16 @@ from nacl.signing import VerifyKey
 from host.core import toml
 from host.core.errors import MalformedData, StateDamaged
 from host.core.keys import parse_public
+from host.core.limits import DEFAULT
 from host.core.manifest import HookName, Name
 
 FILE = "node.toml"
+CLASSES = "ABCDEF"
+NATS_SCHEME = "nats://"
+_PARENT = re.compile(r"(wss?://[^\s/]+:\d{1,5}(/\S*)?|nats://[A-Za-z0-9_.-]+)\Z")
+_LISTEN = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(?P<port>\d{1,5})\Z")
+_BROKER = re.compile(r"(nats|tls|wss?)://\S+\Z")
+Text = Annotated[str, Meta(max_length=256)]
 
 
 class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +45,77 @@ class _Plugins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     native: tuple[str, ...] = ()
 
 
+class Mesh(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A node's place in a mesh; with an empty role it has none. `parents` are tried in turn; `agent_class` is as in the arrival kernel, A is 0."""
+
+    role: Literal["", "agent", "lead", "coordinator", "orchestrator"] = ""
+    parents: Annotated[tuple[Text, ...], Meta(max_length=8)] = ()
+    listen: Text = ""
+    agent_class: Literal["A", "B", "C", "D", "E", "F"] = msgspec.field(default="E", name="class")
+    heartbeat_s: Annotated[float, Meta(ge=0.1, le=3_600)] = 5.0
+    children_max: Annotated[int, Meta(ge=1, le=DEFAULT.children_max)] = 64
+    authorities: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+    nats: Text = ""
+    tls_certificate: Text = ""
+    tls_key: Text = ""
+    tls_authority: Text = ""
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.role:
+            self._check_parents()
+            self._check_listen()
+            if bool(self.tls_certificate) != bool(self.tls_key):
+                raise ValueError("mesh.tls_certificate and mesh.tls_key go together: one of them is missing")
+            if self.nats and not _BROKER.match(self.nats):
+                raise ValueError(f"mesh.nats: expected the address of a NATS server, nats://HOST:PORT, found {self.nats!r}")
+
+    @property
+    def listens_on(self) -> tuple[str, int]:
+        """Host and port. Only for a `listen` that is no NATS name."""
+        found = _LISTEN.match(self.listen)
+        assert found is not None, "it was checked when the file was read"
+        return found["host"].strip("[]"), int(found["port"])
+
+    def _check_parents(self) -> None:
+        if self.role == "orchestrator" and self.parents:
+            raise ValueError("mesh.parents: an orchestrator is the root and has none")
+        if self.role != "orchestrator" and not self.parents:
+            raise ValueError(f"mesh.parents: the role {self.role} needs one, ws://HOST:PORT or nats://NAME")
+        for parent in self.parents:
+            if not _PARENT.match(parent):
+                raise ValueError(f"mesh.parents: expected ws://HOST:PORT, wss://HOST:PORT or nats://NAME, found {parent!r}")
+            if parent.startswith(NATS_SCHEME) and not self.nats:
+                raise ValueError(f"mesh.nats: {parent} is met at a NATS server; name it, nats://HOST:PORT")
+
+    def _check_listen(self) -> None:
+        if self.role == "agent":
+            if self.listen:
+                raise ValueError("mesh.listen: an agent has no children, so it does not listen")
+            return
+        if not self.listen:
+            raise ValueError(f"mesh.listen: the role {self.role} needs one, such as 127.0.0.1:8480")
+        if self.listen.startswith(NATS_SCHEME):
+            if not self.nats:
+                raise ValueError("mesh.nats: to listen as a NATS name needs a NATS server, nats://HOST:PORT")
+            return
+        found = _LISTEN.match(self.listen)
+        if found is None or int(found["port"]) > 65_535:
+            raise ValueError(f"mesh.listen: expected HOST:PORT or nats://NAME, found {self.listen!r}")
+        if not (_is_loopback(self.listens_on[0]) or self.tls_certificate or self.insecure):
+            raise ValueError(
+                f"mesh.listen: {self.listen} can be reached from outside, and without TLS whoever is on the way reads what is sent (it is signed, "
+                "not hidden); set tls_certificate and tls_key, or insecure = true"
+            )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parsed file. Keys are texts `ed25519:…`, as in the file."""
 
@@ -43,6 +123,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trust: _Trust = _Trust()
     capabilities: _Capabilities = _Capabilities()
     plugins: _Plugins = _Plugins()
+    mesh: Mesh = Mesh()
 
     @property
     def owner(self) -> VerifyKey:
@@ -51,6 +132,12 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def authors(self) -> tuple[VerifyKey, ...]:
         return tuple(parse_public(text, f"{FILE}: trust.authors") for text in self.trust.authors)
+
+    @property
+    def authorities(self) -> tuple[VerifyKey, ...]:
+        """Whose certificates this node believes in the mesh."""
+        named = tuple(parse_public(text, f"{FILE}: mesh.authorities") for text in self.mesh.authorities)
+        return named or (self.owner,)
 
 
 def load(state: Path) -> NodeConfig:
@@ -77,13 +164,15 @@ def digest(*parts: bytes) -> str:
 
 
 def template(
-    name: str, owner: str, generation: int, registry: str, authors: tuple[str, ...], allowed: tuple[str, ...], native: tuple[str, ...]
-) -> str:
+    name: str, owner: str, generation: int, registry: str, authors: tuple[str, ...], allowed: tuple[str, ...], native: tuple[str, ...],
+    mesh: Mesh | None = None,
+) -> str:  # fmt: skip
     """A commented node.toml."""
 
     def texts(values: tuple[str, ...]) -> str:
         return "[" + ", ".join(map(json.dumps, values)) + "]"
 
+    place = mesh or Mesh()
     return f"""\
 # What the owner of this node decided. No push changes this file.
 
@@ -101,4 +190,18 @@ allowed = {texts(allowed)}    # what skills may ask for at all
 
 [plugins]
 native = {texts(native)}    # drivers, by entry point of the group snapcount.plugins
+
+[mesh]
+role = {json.dumps(place.role)}                 # agent, lead, coordinator or orchestrator; empty: in no mesh. After a change: `snapcount node certify`
+parents = {texts(place.parents)}              # ws://HOST:PORT or nats://NAME, tried in turn
+listen = {json.dumps(place.listen)}               # of a tier: HOST:PORT or nats://NAME
+class = {json.dumps(place.agent_class)}               # A edge, B serverless, C persistent, D gpu, E local, F human
+heartbeat_s = {place.heartbeat_s:g}
+children_max = {place.children_max}
+authorities = {texts(place.authorities)}          # public keys of the owners whose certificates are believed; empty: this node's owner
+nats = {json.dumps(place.nats)}                 # the NATS server for parents and names at nats://
+tls_certificate = {json.dumps(place.tls_certificate)}      # PEM files, for wss://; relative to this directory
+tls_key = {json.dumps(place.tls_key)}
+tls_authority = {json.dumps(place.tls_authority)}        # who signed the certificates of wss:// parents; empty: those the system trusts
+insecure = {json.dumps(place.insecure)}             # true: listen beyond this machine without TLS
 """

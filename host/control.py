@@ -11,13 +11,12 @@
 | `POST /v1/rollback/NAME` | `{"version": …}` |
 | `POST /v1/remove/NAME` | `{"removed": …}` |
 
-An error is `{"code": …, "message": …, "exit_code": …}` with status 422.
+Those of the mesh, and what an error looks like, are in host/mesh_routes.py.
 """
 
 import asyncio
-import os
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,53 +24,41 @@ from typing import Any, BinaryIO
 import msgspec
 from aiohttp import web
 
-from host.console.client import SOCKET
 from host.core import files
-from host.core.errors import SnapcountError, TooLarge, UsageError
+from host.core.errors import TooLarge, UsageError
 from host.core.limits import DEFAULT
 from host.core.text import safe
+from host.mesh_routes import mesh_routes, serve_control, stop_control
+from host.meshlink import MeshLink
 from host.node import Node, request_of
 from host.plugins.contract import PlanSettings
 from host.plugins.streaming import with_tail
 
 PIECE_BYTES = 256 << 10
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ControlServer:
     """Serves one node. `start` and `stop` bracket it."""
 
-    def __init__(self, node: Node, state: Path) -> None:
-        self._node, self._state = node, state
-        self._app = web.Application(middlewares=[_errors], client_max_size=DEFAULT.request_bytes_max)
-        self._app.add_routes([
-            web.get("/v1/status", self._status), web.post("/v1/hooks/{name}", self._hook), web.post("/v1/jobs", self._job),
-            web.post("/v1/attest", self._attest), web.post("/v1/safety/trip", self._trip), web.post("/v1/safety/reset", self._reset),
-            web.post("/v1/rollback/{name}", self._rollback),
-                web.post("/v1/remove/{name}", self._remove),
-        ])  # fmt: skip
-        self._runner = web.AppRunner(self._app, access_log=None)
+    def __init__(self, node: Node, state: Path, mesh: MeshLink | None = None) -> None:
+        self._node, self._state, self._mesh = node, state, mesh
+        self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        await self._runner.setup()
-        # A socket's path has at most 107 bytes; through the directory's descriptor it is short wherever STATE is.
-        directory = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            path = f"/proc/self/fd/{directory}/{SOCKET}"
-            previous = os.umask(0o177)
-            try:
-                await web.UnixSite(self._runner, path).start()
-            finally:
-                os.umask(previous)
-        finally:
-            os.close(directory)
+        routes = [
+            web.get("/v1/status", self._status), web.post("/v1/hooks/{name}", self._hook), web.post("/v1/jobs", self._job),
+            web.post("/v1/attest", self._attest), web.post("/v1/safety/trip", self._trip), web.post("/v1/safety/reset", self._reset),
+            web.post("/v1/rollback/{name}", self._rollback), web.post("/v1/remove/{name}", self._remove),
+        ]  # fmt: skip
+        self._runner = await serve_control(self._state, routes + mesh_routes(self._mesh.peer if self._mesh else None))
 
     async def stop(self) -> None:
-        await self._runner.cleanup()
-        (self._state / SOCKET).unlink(missing_ok=True)
+        if self._runner is not None:
+            await stop_control(self._state, self._runner)
 
     async def _status(self, request: web.Request) -> web.Response:
-        return web.json_response(await asyncio.to_thread(self._node.status))
+        status = await asyncio.to_thread(self._node.status)
+        return web.json_response(status | {"mesh": self._mesh.status() if self._mesh else None})
 
     async def _hook(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -142,11 +129,3 @@ def _settings(text: str) -> PlanSettings:
 
 def _json(value: Any) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json")
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except SnapcountError as error:
-        return web.json_response({"code": error.code, "message": str(error), "exit_code": error.exit_code}, status=422)

@@ -1,13 +1,16 @@
-"""Runs a node until it is told to stop: the control socket, and the link to the registry."""
+"""Runs a node until it is told to stop: the control socket, the mesh, and the link to the registry."""
 
 import asyncio
 import os
 import signal
 from pathlib import Path
 
+import uvloop
+
 from host.control import ControlServer
 from host.core.errors import HostFault
 from host.installed import measure_host, require_sealed
+from host.meshlink import MeshLink
 from host.node import Node, log_line
 from host.supply.installer import CRASH_POINTS, Reach
 
@@ -27,7 +30,7 @@ def run(state: Path, *, development: bool) -> None:
             "info",
             f"{node.name}: host {measured.digest[:19]}, {measured.files} files{' sealed' if measured.sealed else ', development tree'}",
         )
-        asyncio.run(_serve(node, state))
+        uvloop.run(_serve(node, state))
     finally:
         os.close(lock)
 
@@ -37,7 +40,9 @@ async def _serve(node: Node, state: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    control = ControlServer(node, state)
+    mesh = MeshLink(node, state)
+    await mesh.start()
+    control = ControlServer(node, state, mesh)
     await control.start()
     link = loop.create_task(node.client.run()) if node.client else None
     log_line("info", f"{node.name}: ready, {len(node.skills())} skill(s) active")
@@ -54,6 +59,7 @@ async def _serve(node: Node, state: Path) -> None:
         node.interrupt()
         await asyncio.wait([task for task in (waiting, link) if task])
         await control.stop()
+        await mesh.stop()
         await node.drain()
         node.close()
 

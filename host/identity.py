@@ -76,11 +76,12 @@ def sign_safety(state: Path, owner: SigningKey) -> None:
 
 
 def certify(state: Path, owner: SigningKey, clock: Clock, random: Random) -> Claims:
-    """Issues the node's certificate, valid from now for `VALIDITY_S` seconds."""
+    """Issues the node's certificate, valid from now for `VALIDITY_S` seconds: for a tier of the mesh with its role, so that it may command."""
     settings = _require_owner(state, owner)
-    now_s = clock.now_ms() // 1000
+    now_s, tier = clock.now_ms() // 1000, settings.mesh.role
+    roles = ("node", tier) if tier not in ("", "agent") else ("node",)
     claims = Claims(
-        issuer="owner", subject=settings.node.name, key=bytes(load_key(state).verify_key), roles=("node",), generation=settings.node.generation,
+        issuer="owner", subject=settings.node.name, key=bytes(load_key(state).verify_key), roles=roles, generation=settings.node.generation,
         capabilities=settings.capabilities.allowed, not_before_s=now_s, expires_s=now_s + VALIDITY_S, issued_s=now_s, id=random.token(CERTIFICATE_ID_BYTES),
     )  # fmt: skip
     files.write_atomic(state / CERTIFICATE, issue(owner, claims))

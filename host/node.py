@@ -23,7 +23,7 @@ from host.core.errors import Busy, CertificateInvalid, DeadlineExceeded, HostFau
 from host.core.fleet import SkillState
 from host.core.manifest import Manifest
 from host.core.text import safe
-from host.plugins.contract import SHAPES, PlanReport, PlanSettings, Shape
+from host.plugins.contract import SHAPES, HandleReply, HandleRequest, PlanReport, PlanSettings, Shape
 from host.plugins.driver import Driver
 from host.plugins.manager import PluginManager, gates
 from host.sandbox.cache import CompiledCache
@@ -45,7 +45,7 @@ def log_line(level: str, message: str) -> None:
 
 
 class Node:
-    """One node. Made with `Node.open`; its hooks may be called from any thread."""
+    """One node. Made with `Node.open`; its hooks may be called from any thread. `machine` is held by what may move it."""
 
     def __init__(
         self, state: Path, measured: Measurement, clock: Clock, random: Random, log: Callable[[str, str], None], reach: Reach
@@ -57,7 +57,7 @@ class Node:
         self.certificate = identity.load_certificate(state)
         self.measured, self.host_digest = measured, measured.digest
         self.clock, self.log = clock, log
-        self._state, self._random = state, random
+        self._state, self.random = state, random
         self._config_digest = identity.config_digest(state)  # of what is in force, whatever is edited later
         self._started_ms = clock.monotonic_ms()
         self._check_certificate()
@@ -68,16 +68,16 @@ class Node:
         self.manager.load_native(self.config.plugins.native)
         self.drivers: dict[str, Driver] = self.manager.drivers()
         self._gates = gates(self.drivers, self.envelope, clock)
-        self._allowed = frozenset(self.config.capabilities.allowed) & (BUILT_IN | frozenset(self.drivers))
+        self.allowed = frozenset(self.config.capabilities.allowed) & (BUILT_IN | frozenset(self.drivers))
         shop = Workshop(
             default_engine(), CompiledCache(state / "compiled", identity.load_cache_key(state, random)), SkillStore(state), self.journal, self.manager, clock
         )  # fmt: skip
-        self.installer = Installer(shop, NodeFacts(self.generation, self._allowed, self.config.authors), self._services_for, reach)
+        self.installer = Installer(shop, NodeFacts(self.generation, self.allowed, self.config.authors), self._services_for, reach)
         self._store = shop.store
         self._engine = shop.engine
         self._stopping = threading.Event()
         self._installing = asyncio.Lock()
-        self._machine = asyncio.Lock()
+        self.machine = asyncio.Lock()
         self._calls = ThreadPoolExecutor(CALLS_AT_ONCE, "snapcount-call")
         self.client = RegistryClient(self.config.node.registry, self, log) if self.config.node.registry else None
 
@@ -128,15 +128,20 @@ class Node:
             raise UsageError(f"no active skill has the hook {hook}")
         return await self._off_loop(lambda: getattr(self.manager.hook, hook)(request=request))
 
+    async def handle(self, request: HandleRequest) -> list[HandleReply]:
+        """What the plugins make of a mesh message; empty where none has the hook."""
+        replies: list[HandleReply] = await self._off_loop(lambda: self.manager.hook.handle(request=request))
+        return replies
+
     async def plan(self, program: Iterable[bytes], settings: PlanSettings) -> PlanReport:
         """Reads a program without moving anything."""
         return await self._job(program, settings, run=False)
 
     async def run_job(self, program: Callable[[], Iterable[bytes]], settings: PlanSettings) -> PlanReport:
         """Reads a program, and drives the machine when all of it was understood. Raises Busy while another job runs."""
-        if self._machine.locked():
-            raise Busy(f"{self.name}: another job is running on its machine")
-        async with self._machine:
+        if self.machine.locked():
+            raise Busy(f"{self.name}: another job is running on its machine, or a message is moving it")
+        async with self.machine:
             report = await self._job(program(), settings, run=False)
             if not report.complete:
                 first = f"; the first: line {report.problems[0].line}: {report.problems[0].message}" if report.problems else ""
@@ -161,7 +166,7 @@ class Node:
             "uptime_s": round((self.clock.monotonic_ms() - self._started_ms) / 1000, 1), "resident_bytes": resident_bytes(),
             "host": self.measured.digest, "sealed": self.measured.sealed,
             "registry": {"url": self.config.node.registry, "connected": bool(self.client and self.client.connected)},
-            "capabilities": sorted(self._allowed),
+            "capabilities": sorted(self.allowed),
             "skills": [
                 {"name": v.name, "version": v.skill.manifest.version, "digest": v.digest, "hooks": list(v.skill.manifest.hooks),
                  "calls": v.calls, "faults": v.faults, "call_us_p50": v.call_us_p50(), "path": v.skill.path}
@@ -205,9 +210,9 @@ class Node:
 
     def _services_for(self, manifest: Manifest) -> HostServices:
         label = f"{manifest.name} {manifest.version}"
-        granted = grant(label, manifest.capabilities, self._allowed)
+        granted = grant(label, manifest.capabilities, self.allowed)
         return HostServices(
-            label, granted, self.clock, self._random, log=lambda level, line: self.log(level, f"[{label}] {line}"),
+            label, granted, self.clock, self.random, log=lambda level, line: self.log(level, f"[{label}] {line}"),
             state=self.journal.state(manifest.name), ask=lambda capability, request: self._gates[capability].ask(label, request),
         )  # fmt: skip
 

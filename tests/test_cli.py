@@ -24,10 +24,11 @@ HELP_S_MAX = 0.25
 COMMANDS = {
     "skill": {"new", "build", "check", "test", "bench", "inspect", "sign"},
     "keys": {"new", "show"},
-    "node": {"init", "run", "status", "attest", "call", "rollback", "remove", "trip", "reset", "sign-safety", "certify"},
-    "registry": {"serve"},
-    "fleet": {"push", "withdraw", "status"},
+    "node": {"init", "run", "status", "attest", "call", "send", "rollback", "remove", "trip", "reset", "sign-safety", "certify"},
+    "registry": {"serve", "nodes"},
+    "fleet": {"push", "withdraw", "status", "broadcast", "ask", "delegate", "freeze", "thaw"},
     "job": {"plan", "run"},
+    "mesh": {"run", "bench"},
     "demo": set(),
 }
 
@@ -210,8 +211,8 @@ def test_job_plan_prints_the_report_as_json_on_the_last_line(tmp_path):
 @pytest.mark.slow
 def test_commands_for_a_node_or_registry_that_does_not_run_say_how_to_start_one(tmp_path):
     assert "snapcount node run" in refused("node", "status", "--state", tmp_path, code=50)
-    assert "snapcount registry serve" in refused("fleet", "status", "--registry", "http://127.0.0.1:9", code=50)
-    assert "http://HOST:PORT" in refused("fleet", "status", "--registry", "ftp://x", code=2)
+    assert "snapcount registry serve" in refused("registry", "nodes", "--registry", "http://127.0.0.1:9", code=50)
+    assert "http://HOST:PORT" in refused("registry", "nodes", "--registry", "ftp://x", code=2)
 
 
 @pytest.mark.slow

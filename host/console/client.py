@@ -29,8 +29,8 @@ class ControlRefused(SnapcountError):
 class NodeControl:
     """Speaks to the node that runs in `state`."""
 
-    def __init__(self, state: Path) -> None:
-        self._state = state
+    def __init__(self, state: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self._state, self._timeout_s = state, timeout_s
 
     def get(self, path: str) -> Any:
         """A JSON answer."""
@@ -50,7 +50,7 @@ class NodeControl:
         return report
 
     def _ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None) -> bytes:
-        connection = _UnixConnection(self._state)
+        connection = _UnixConnection(self._state, self._timeout_s)
         try:
             connection.request(method, path, body=body, encode_chunked=not isinstance(body, bytes | None))
             response = connection.getresponse()
@@ -77,16 +77,16 @@ def _refusal(status: int, answer: bytes) -> SnapcountError:
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, state: Path) -> None:
-        super().__init__("node", timeout=TIMEOUT_S)
-        self._directory = state
+    def __init__(self, state: Path, timeout_s: float) -> None:
+        super().__init__("node", timeout=timeout_s)
+        self._directory, self._timeout_s = state, timeout_s
 
     def connect(self) -> None:
         # A socket's path has at most 107 bytes; through the directory's descriptor it is short wherever STATE is.
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(TIMEOUT_S)
+            self.sock.settimeout(self._timeout_s)
             self.sock.connect(f"/proc/self/fd/{directory}/{SOCKET}")
         finally:
             os.close(directory)

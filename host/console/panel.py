@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from host.console import mesh
 from host.core.text import safe
 
 
@@ -18,6 +19,7 @@ def node_lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"  allowed   {', '.join(status['capabilities']) or 'nothing'}"
     safe_mode = status["safe_mode"]
     yield f"  safety    {'in force' if safe_mode is None else 'SAFE MODE: ' + safe_mode['reason']}"
+    yield from mesh.place_lines(status.get("mesh"))
     for name, machine in status["machines"].items():
         yield f"  {name:9} at {tuple(round(v, 3) for v in machine['position_mm'])} mm after {machine['moves']} moves, {machine['travelled_mm']:.1f} mm"
     for skill in status["skills"]:

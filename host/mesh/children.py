@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from nacl.signing import VerifyKey
 
 from host.core.clock import Random
-from host.core.errors import Flooded, MalformedData, SnapcountError, TooLarge
+from host.core.errors import Busy, Flooded, MalformedData, SnapcountError, TooLarge, UnknownSender
 from host.core.limits import DEFAULT
 from host.core.text import safe
 from host.mesh.admission import Complaints
@@ -40,6 +40,8 @@ from host.mesh.summary import Summary
 from host.mesh.trust import Trust
 
 MINUTE_MS = 60_000.0
+TIER_HEARTBEAT_MS = 5_000
+"""At least so often a tier tells how its subtree does, however seldom agents are heard: there are few tiers, and much depends on what they say."""
 
 
 class Child:
@@ -111,6 +113,8 @@ class Children:
         self.identity, self.registry, self.heartbeat_ms = identity, registry, heartbeat_ms
         self.by_row: dict[int, Child] = {}
         self.by_name: dict[str, Child] = {}
+        self.heartbeats = 0
+        """How many were verified."""
         self._time, self._clock, self._trust, self._family = time, clock, trust, family
         self._complaints, self._tokens, self._log, self._introductions = complaints, tokens, log, introductions
         self._frozen = frozen
@@ -159,8 +163,9 @@ class Children:
     def closed(self, link: Link | None, reason: str) -> None:
         if link is None:
             return
-        if reason.startswith(TooLarge.code):
-            self._complaints.note(TooLarge(safe(reason)), self._who(link, self._children.get(link)), self._time.now_ms())
+        for kind in (TooLarge, MalformedData):
+            if reason.startswith(f"{kind.code}: "):  # the transport refused it; what was refused here ends with the code alone
+                self._complaints.note(kind(safe(reason)), self._who(link, self._children.get(link)), self._time.now_ms())
         stranger = self._strangers.pop(link, None)
         if stranger is not None:
             stranger[1].cancel()
@@ -187,7 +192,7 @@ class Children:
         self._trust.introduce(hello.chain)
         welcome = Sealer(self.identity.key, hello.mine).seal(
             Welcome, name=self.identity.name, role=self.identity.role, mine=hello.mine, session=session, chain=self.identity.chain,
-            introductions=self._introductions(), heartbeat_ms=self.heartbeat_ms, frozen=self._frozen(hello.name), sent_ms=hello.sent_ms,
+            introductions=self._introductions(), heartbeat_ms=self.heartbeat_ms if hello.role == "agent" else min(self.heartbeat_ms, TIER_HEARTBEAT_MS), frozen=self._frozen(hello.name), sent_ms=hello.sent_ms,
             received_ms=received_ms, replied_ms=self._clock.now_ms(),
         )  # fmt: skip
         link.send(welcome, CONTROL)
@@ -222,32 +227,37 @@ class Children:
     def _take(self, child: Child, frame: Any) -> None:
         match frame:
             case Ack():
-                self._family.acknowledged(child, frame)
+                self._forgivingly(child, self._family.acknowledged, frame)
             case Report():
-                self._family.reported(child, frame)
+                self._forgivingly(child, self._family.reported, frame)
             case Heartbeat():
                 received_ms = self._clock.now_ms()
+                self.heartbeats += 1
                 self.registry.heartbeat(child.row, frame.vitals, received_ms)
                 self._family.heartbeat(child, frame)
                 child.send(Beat, 2, sent_ms=frame.sent_ms, received_ms=received_ms, replied_ms=self._clock.now_ms())
             case Roster():
                 self._family.roster(child, frame)
             case Submit():
-                self._submit(child, frame)
+                self._forgivingly(child, self._family.submitted, frame)
             case Dismiss():
                 child.link.close("dismissed")
             case _:
                 raise MalformedData(f"frame: a {type(frame).__name__.lower()} is not expected from a child")
 
-    def _submit(self, child: Child, frame: Submit) -> None:
-        """A bad message need not be the fault of the child that passes it on, so it takes several to close its link."""
+    def _forgivingly(self, child: Child, take: Callable[[Child, Any], None], frame: Submit | Ack | Report) -> None:
+        """A bad message need not be the fault of the child that passes it on, nor an answer nobody waits for, so it takes several to close its link."""
         try:
-            self._family.submitted(child, frame)
+            take(child, frame)
         except SnapcountError as error:
-            child.strikes += 1
+            if not isinstance(frame, Submit) and not isinstance(error, UnknownSender):
+                raise
             self._complaints.note(error, self._who(child.link, child), self._time.now_ms())
+            if isinstance(error, Busy):
+                return
+            child.strikes += 1
             if child.strikes >= DEFAULT.strikes_max:
-                raise Flooded(f"{child.name}: {child.strikes} messages had to be refused") from error
+                raise Flooded(f"{child.name}: {child.strikes} messages or answers had to be refused") from error
 
     def taken(self, child: Child, message_id: bytes, error: SnapcountError | None) -> None:
         child.send(Taken, id=message_id, code="" if error is None else error.code, detail="" if error is None else safe(str(error), 280))

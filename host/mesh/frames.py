@@ -33,7 +33,7 @@ from host.core.limits import DEFAULT
 from host.core.manifest import HookName, Name
 from host.core.text import safe
 from host.mesh.message import Identity, Ms
-from host.mesh.profiler import Vitals
+from host.mesh.profiler import Delay, Vitals
 from host.mesh.summary import Summary
 
 AAD = b"snapcount mesh 1"
@@ -171,7 +171,11 @@ class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Report(Frame, frozen=True, tag="report"):
-    """Counts of agents. `expected` = ready + transit + conflict + skipped. `missing` names who is in transit or skipped, a whole subtree by its own name."""
+    """Counts of agents. `expected` = ready + transit + conflict + skipped. `missing` names who is in transit or skipped, a whole subtree by its own name.
+    The leads are those of a Summary, as what was just learned made them; 0 where nothing is known.
+
+    `failed` are among `acted`, and a histogram is empty or has all its bins; it counts no more than are `expected`, or have `acted`.
+    """
 
     n: Natural
     id: Identity
@@ -189,6 +193,17 @@ class Report(Frame, frozen=True, tag="report"):
     ready_errors: Histogram = ()
     acted_errors: Histogram = ()
     messages: Natural = 0
+    lead_ms: Delay = 0.0
+    lead_heavy_ms: Delay = 0.0
+
+    def __post_init__(self) -> None:
+        if self.ready + self.transit + self.conflict + self.skipped != self.expected:
+            raise ValueError(f"expected the agents of all states to be {self.expected} together")
+        if not self.failed <= self.acted <= self.expected:
+            raise ValueError("expected as many that acted as agents at most, and as many that failed as acted at most")
+        for bins, most in ((self.ready_errors, self.expected), (self.acted_errors, self.acted)):
+            if len(bins) not in (0, len(HISTOGRAM_MS) + 1) or sum(bins) > most:
+                raise ValueError(f"expected a histogram of {len(HISTOGRAM_MS) + 1} bins and {most} agents at most, or none")
 
 
 class Submit(Frame, frozen=True, tag="submit"):

@@ -12,6 +12,10 @@ from host.mesh.message import Message, Verified
 
 # Where one child stands. All from ANSWERED on are final.
 WAITING, GATE, GATED, SENT, PREPARED, ANSWERED, REPORTED, UNFIT = range(8)
+AGENTS_MAX = {"agent": 1, "lead": DEFAULT.children_max, "coordinator": 32 * DEFAULT.children_max}
+"""How many agents may stand behind a child, by its role: what it says of its subtree is not proven, so it is bounded."""
+COUNT_PER_AGENT_MAX = 32
+"""Of what a report counts beside agents: messages, replies that were dropped, names that did not fit."""
 INCAPABLE, FROZEN, TOO_LATE, AWAY, NO_REPLY = "incapable", "frozen", "too_late", "away", "no_answer"
 
 
@@ -28,14 +32,14 @@ class Member:
 
 
 class Slot:
-    """One child's place in a gathering. `sent_ms` is fleet time."""
+    """One child's place in a gathering. Times are fleet time: `sent_ms` of the first copy, `resent_ms` of the second."""
 
-    __slots__ = ("ack", "attempts", "code", "member", "order", "report", "sent_ms", "stage", "timer")
+    __slots__ = ("ack", "attempts", "code", "member", "order", "report", "report_by_ms", "resent_ms", "sent_ms", "stage", "timer")
 
     def __init__(self, member: Member) -> None:
         self.member = member
         self.stage = WAITING
-        self.sent_ms = 0.0
+        self.sent_ms = self.resent_ms = self.report_by_ms = 0.0
         self.order = 0
         self.attempts = 0
         self.code = ""
@@ -52,10 +56,13 @@ class Gathering:
         self.report_by_ms, self.reply_bytes = report_by_ms, reply_bytes
         self.slots = {member.row: Slot(member) for member in members}
         self.open = len(self.slots)
+        self.agents = max(sum(slot.member.agents for slot in self.slots.values()), 1)
         self.errors_ms, self.acted_errors_ms = array("f"), array("f")
         self.messages = 0
         self.gate_ms = 0.0
         """When its gate was opened, in fleet time."""
+        self.gate_closing = False
+        """Enough are at the gate, and the last are waited for."""
         self.stopped = ""
         """Why the message went no further than this tier; empty when it did."""
 
@@ -133,6 +140,8 @@ class _Total:
         self._counts = dict.fromkeys(
             ("expected", "ready", "transit", "conflict", "skipped", "acted", "failed", "missing_more", "replies_dropped", "messages"), 0
         )
+        self._subtrees: list[str] = []
+        """Who stands for many is named before any single agent."""
         self._missing: list[str] = []
         self._replies: list[Reply] = []
         self._reply_bytes = reply_bytes
@@ -144,10 +153,7 @@ class _Total:
             self._counts[name] += count
 
     def miss(self, name: str) -> None:
-        if len(self._missing) < DEFAULT.stragglers_max:
-            self._missing.append(name)
-        else:
-            self._counts["missing_more"] += 1
+        (self._subtrees if name.endswith(")") else self._missing).append(name)
 
     def reply(self, reply: Reply) -> None:
         size = len(reply.payload) + len(reply.detail) + len(reply.name) + len(reply.code) + 40
@@ -158,7 +164,8 @@ class _Total:
         self._replies.append(reply)
 
     def add(self, report: Report) -> None:
-        self.count(**{name: getattr(report, name) for name in self._counts})
+        most = COUNT_PER_AGENT_MAX * (report.expected + DEFAULT.children_max)
+        self.count(**{name: min(getattr(report, name), most) for name in self._counts})
         for name in report.missing:
             self.miss(name)
         for reply in report.replies:
@@ -183,13 +190,15 @@ class _Total:
         """A whole subtree of which nothing is known."""
         agents = slot.member.agents
         self.count(expected=agents, **{"transit" if sent else "skipped": agents})
-        self.miss(f"{slot.member.name[:40]} (all {agents})")
+        self._subtrees.insert(0, f"{slot.member.name[:40]} (all {agents})")
         if slot.code:
             self.reply(Reply(name=slot.member.name, state=TRANSIT, code=slot.code))
 
     def fields(self) -> dict[str, Any]:
+        names = [*self._subtrees, *self._missing]
+        self.count(missing_more=max(len(names) - DEFAULT.stragglers_max, 0))
         return {
-            **self._counts, "missing": tuple(self._missing), "replies": tuple(self._replies), "ready_errors": self._ready_errors,
+            **self._counts, "missing": tuple(names[: DEFAULT.stragglers_max]), "replies": tuple(self._replies), "ready_errors": self._ready_errors,
             "acted_errors": self._acted_errors,
         }  # fmt: skip
 

@@ -9,12 +9,14 @@ from array import array
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from host.core.errors import MalformedData, UnknownSender
 from host.core.limits import DEFAULT
-from host.mesh.arrival import LEARNED, Schedule
+from host.mesh.arrival import LEARNED, OFFLINE, Schedule
 from host.mesh.children import Child, Children
 from host.mesh.fleetclock import FleetClock
 from host.mesh.frames import READY, Ack, Release, Report
 from host.mesh.gathering import (
+    AGENTS_MAX,
     ANSWERED,
     AWAY,
     FROZEN,
@@ -38,10 +40,17 @@ from host.mesh.trust import Trust
 HOP_SHARE, HOP_MS_MIN = 0.1, 20.0
 """A child reports while so much of the time is left that its own report can still come in."""
 RETRY_MS_MIN, RETRY_LEADS = 150.0, 1.5
+TIER_RETRY_MS_MIN, TIER_RETRY_ROUND_TRIPS = 30.0, 3.0
+"""A tier confirms at once, and its whole subtree waits for what it did not get."""
+TIER_SLACK_MS = 1_000.0
+"""So much earlier than most of its subtree needs it a tier gets a message whose T is far enough: for the slowest, and for frames sent again."""
+REPORT_LATE_MS_MIN, REPORT_LATE_ROUND_TRIPS = 10.0, 1.0
 GATE_SHARE = 0.5
 GATE_MS_EXPECTED = 100.0
 LEADS_READY_MIN = 0.9  # of ten leads one may be gone, or a dead lead would hold up its whole sector
 FINISHED_KEPT = 8
+UNDER_WAY_MAX = (8, 64, 128, DEFAULT.gatherings_max)
+"""How many messages may be under way before one of each priority is turned away."""
 
 Finished = Callable[[Gathering], None]
 
@@ -54,13 +63,18 @@ class Relay:
         self.frozen = False
         self.gate_ms = GATE_MS_EXPECTED
         """How long the last gate took to open."""
+        self.watch: Callable[[Gathering], None] = lambda gathering: None
+        """Called with each gathering that has ended, for whoever measures."""
         self._time, self._clock, self._trust = time, clock, trust
+        self.from_below = 0
+        """How many of the messages under way are by somebody below. They have a bound of their own, so that they cannot keep out what comes from above."""
         self._active: dict[bytes, tuple[Gathering, Finished, list[Timer]]] = {}
         self._finished: dict[bytes, Gathering] = {}
         self._schedule = Schedule(len(registry.table))
 
-    def busy(self) -> bool:
-        return len(self._active) >= DEFAULT.gatherings_max
+    def room_for(self, priority: int) -> bool:
+        """Whether another message of this priority may get under way: what matters least is turned away first, so that the rest is not delayed."""
+        return len(self._active) - self.from_below < UNDER_WAY_MAX[priority]
 
     def gathering(self, message_id: bytes) -> Gathering | None:
         """One that is under way."""
@@ -90,32 +104,50 @@ class Relay:
             if slot is not None and slot.sent_ms > 0 and slot.stage < ANSWERED:
                 self._send(gathering, slot)
 
-    def acknowledged(self, child: Child, ack: Ack) -> None:
-        """An agent's answer, or a tier's to a gate."""
+    def acknowledged(self, child: Child, ack: Ack) -> bool:
+        """An agent's answer, or a tier's to a gate. False for one to a message of which nothing is known any more.
+
+        Raises UnknownSender for one to a message that this child was not sent.
+        """
         active = self._active.get(ack.id)
         gathering = active[0] if active is not None else self._finished.get(ack.id)
-        slot = None if gathering is None else gathering.slots.get(child.row)
-        if gathering is None or slot is None:
-            return
+        if gathering is None:
+            return False
+        slot = self._slot_of(gathering, child)
         self._answered(slot)
+        gathering.messages += 1
         if child.role != "agent":
             self._at_the_gate(gathering, slot, ack)
-            return
+            if active is not None and slot.stage == SENT:
+                self._watch_report(gathering, slot, child)
+            return True
         if not ack.acted and ack.state == READY and slot.ack is None:
             self._learn(gathering.message, slot, ack)
         if active is None:
             slot.ack = ack  # too late to count, and still worth knowing how late
         elif gathering.acknowledged(slot, ack):
             self._finish_when_done(gathering)
+        return True
 
-    def reported(self, child: Child, report: Report) -> None:
+    def reported(self, child: Child, report: Report) -> bool:
+        """A tier's answer for its subtree. False as above; raises UnknownSender as above, MalformedData for one that cannot be."""
+        if child.role == "agent" or report.expected > AGENTS_MAX[child.role]:
+            raise MalformedData(f"report of {child.name}: counts {report.expected} agents, which no {child.role} has below it")
         active = self._active.get(report.id)
-        slot = None if active is None else active[0].slots.get(child.row)
-        if active is None or slot is None:
-            return
+        if active is None:
+            return False
+        slot = self._slot_of(active[0], child)
         self._answered(slot)
+        active[0].messages += 1
         if active[0].reported(slot, report):
             self._finish_when_done(active[0])
+        return True
+
+    def _slot_of(self, gathering: Gathering, child: Child) -> Slot:
+        slot = gathering.slots.get(child.row)
+        if slot is None or slot.attempts == 0:
+            raise UnknownSender(f"answer of {child.name}: to a message that it was not sent from here")
+        return slot
 
     def stop(self, message_id: bytes, reason: str) -> None:
         """Ends a gathering now, as it stands."""
@@ -146,14 +178,25 @@ class Relay:
         schedule, selection = self._schedule, array("I", sorted(by_row))
         schedule.compute(self.registry.table, message.at_ms, now_ms, message.weight, selection, self.estimator)
         for row in schedule.skipped:
-            gathering.exclude(by_row[row], TOO_LATE if self.registry.table.row(row)[6] < 2 else AWAY)
+            away = self.registry.table.row(row)[6] >= OFFLINE
+            if not away and (by_row[row].member.role != "agent" or message.priority == CONTROL):
+                # Too late for the slowest of that subtree, which knows itself for whom it is not; and what controls passes the queue that makes
+                # it seem too late.
+                self._send(gathering, by_row[row])
+            else:
+                gathering.exclude(by_row[row], AWAY if away else TOO_LATE)
         order, offsets = schedule.order.tolist(), schedule.offsets.tolist()
         for group, start_ms in enumerate(schedule.starts_ms):
             due = [by_row[row] for row in order[offsets[group] : offsets[group + 1]]]
-            if start_ms <= now_ms:
-                self._send_all(gathering, due, now_ms)
-            else:
-                timers.append(self._at(start_ms, self._send_all, gathering, due, start_ms))
+            self._send_all_at(start_ms, gathering, [slot for slot in due if slot.member.role == "agent"], timers)
+            self._send_all_at(start_ms - TIER_SLACK_MS, gathering, [slot for slot in due if slot.member.role != "agent"], timers)
+
+    def _send_all_at(self, start_ms: float, gathering: Gathering, slots: list[Slot], timers: list[Timer]) -> None:
+        now_ms = self._clock.now_ms()
+        if slots and start_ms <= now_ms:
+            self._send_all(gathering, slots, now_ms)
+        elif slots:
+            timers.append(self._at(start_ms, self._send_all, gathering, slots, start_ms))
 
     def _send_all(self, gathering: Gathering, slots: list[Slot], start_ms: float) -> None:
         if self.gathering(gathering.message.id) is not None:
@@ -173,30 +216,47 @@ class Relay:
             child.order += 1
             slot.order = child.order
         slot.attempts += 1
+        if slot.attempts == 2:
+            slot.resent_ms = now_ms
         gathering.messages += 1
         left_ms = gathering.report_by_ms - now_ms
-        report_by_ms = gathering.report_by_ms - max(HOP_SHARE * left_ms, HOP_MS_MIN)
-        share = gathering.reply_bytes * max(slot.member.agents, 1) // max(sum(other.member.agents for other in gathering.slots.values()), 1)
+        slot.report_by_ms = report_by_ms = gathering.report_by_ms - max(HOP_SHARE * left_ms, HOP_MS_MIN)
+        share = gathering.reply_bytes * max(slot.member.agents, 1) // gathering.agents
         chain = self._trust.chain_of(gathering.verified.key)
         child.deliver(gathering.verified, chain, slot.order, report_by_ms, share, gated=slot.stage == GATE)
-        self._watch(gathering, slot, child, lambda: self._send(gathering, slot))
+        if not child.link.reliable:
+            self._watch(gathering, slot, child, lambda: self._send(gathering, slot))
 
     # Again, where a link may lose it.
 
     def _watch(self, gathering: Gathering, slot: Slot, child: Child, again: Callable[[], None]) -> None:
-        if child.link.reliable or slot.attempts > DEFAULT.retransmits_max:
+        if slot.attempts > DEFAULT.retransmits_max:
             return
-        patience_ms = RETRY_MS_MIN
+        patience_ms = min(max(TIER_RETRY_MS_MIN, TIER_RETRY_ROUND_TRIPS * self._round_trip_ms(child)), RETRY_MS_MIN)
         if child.role == "agent":
             lead_ms = self.registry.table.lead_ms(child.row, gathering.message.weight, self.estimator)
             patience_ms = max(RETRY_MS_MIN, RETRY_LEADS * lead_ms) if lead_ms < gathering.message.ttl_ms else RETRY_MS_MIN
+        self._ask_again_at(self._time.now_ms() + patience_ms * 2 ** (slot.attempts - 1), gathering, slot, again)
+
+    def _watch_report(self, gathering: Gathering, slot: Slot, child: Child) -> None:
+        """A tier has the message; should its report be lost, a copy of the message brings it again."""
+        if slot.attempts > DEFAULT.retransmits_max:
+            return
+        late_ms = max(REPORT_LATE_MS_MIN, REPORT_LATE_ROUND_TRIPS * self._round_trip_ms(child))
+        due_ms = max(self._clock.to_own_ms(slot.report_by_ms), self._time.now_ms())
+        self._ask_again_at(due_ms + late_ms, gathering, slot, lambda: self._send(gathering, slot))
+
+    def _ask_again_at(self, own_ms: float, gathering: Gathering, slot: Slot, again: Callable[[], None]) -> None:
         stage = slot.stage
 
         def check() -> None:
             if self.gathering(gathering.message.id) is not None and slot.stage == stage and slot.timer is timer:
                 again()
 
-        slot.timer = timer = self._time.call_at(self._time.now_ms() + patience_ms * 2 ** (slot.attempts - 1), check)
+        slot.timer = timer = self._time.call_at(own_ms, check)
+
+    def _round_trip_ms(self, child: Child) -> float:
+        return float(self.registry.rows.vitals[child.row].rtt_p95_ms)
 
     def _answered(self, slot: Slot) -> None:
         if slot.timer is not None:
@@ -226,6 +286,12 @@ class Relay:
             self._release(gathering, slot, go=True)  # the others have gone already
         elif all(other.stage == GATED for other in tiers):
             self._through_the_gate(gathering, tiers)
+        elif not gathering.gate_closing and _enough_at_the_gate(tiers):
+            # As long again as these took, and no longer: one that is silent must not cost the others the time that their agents need.
+            gathering.gate_closing = True
+            now_ms = self._clock.now_ms()
+            timer = self._at(now_ms + max(now_ms - gathering.gate_ms, HOP_MS_MIN), self._gate_is_late, gathering, tiers)
+            self._active[gathering.message.id][2].append(timer)
 
     def _gate_is_late(self, gathering: Gathering, tiers: list[Slot]) -> None:
         if self.gathering(gathering.message.id) is not None and not any(slot.stage == SENT for slot in tiers):
@@ -233,15 +299,14 @@ class Relay:
 
     def _through_the_gate(self, gathering: Gathering, tiers: list[Slot]) -> None:
         ready = [slot for slot in tiers if slot.stage == GATED]
-        needed = COORDINATORS.ready_min if any(slot.member.role == "coordinator" for slot in tiers) else LEADS_READY_MIN
         self.gate_ms = self._clock.now_ms() - gathering.gate_ms
-        if len(ready) >= needed * len(tiers):
+        if _enough_at_the_gate(tiers):
             for slot in ready:
                 self._release(gathering, slot, go=True)
             return
         for slot in ready:
             self._release(gathering, slot, go=False)
-        self.stop(gathering.message.id, f"{len(ready)} of {len(tiers)} {tiers[0].member.role}s were ready, {needed:.0%} are needed")
+        self.stop(gathering.message.id, f"{len(ready)} of {len(tiers)} {tiers[0].member.role}s were ready, {_needed(tiers):.0%} are needed")
 
     def _release(self, gathering: Gathering, slot: Slot, *, go: bool) -> None:
         child = self.children.by_row.get(slot.member.row)
@@ -250,14 +315,16 @@ class Relay:
             slot.attempts += 1
             gathering.messages += 1
             child.send(Release, id=gathering.message.id, go=go)
-            if go:
+            if go and not child.link.reliable:
                 self._watch(gathering, slot, child, lambda: self._release(gathering, slot, go=True))
 
     # The end.
 
     def _learn(self, message: Message, slot: Slot, ack: Ack) -> None:
-        if slot.attempts > 1 or slot.sent_ms == 0.0:
-            return  # which of the copies it answers is not known (Karn's rule)
+        if slot.sent_ms == 0.0 or (slot.attempts > 1 and ack.received_ms >= slot.resent_ms):
+            # Karn's rule: which of the copies came first is not known. What came before the second one left is the first copy; without those,
+            # whoever is slower than was thought would be asked twice each time, and never be known better.
+            return
         delay_ms, processing_ms = max(ack.received_ms - slot.sent_ms, 0.0), max(ack.done_ms - ack.received_ms, 0.0)
         if max(delay_ms, processing_ms) < message.ttl_ms:
             self.registry.table.observe(slot.member.row, delay_ms, processing_ms, message.weight, ack.queue)
@@ -280,7 +347,16 @@ class Relay:
         for slot in gathering.slots.values():
             if slot.stage == WAITING or (slot.stage == SENT and slot.attempts == 0):
                 slot.stage, slot.code = UNFIT, AWAY
+        self.watch(gathering)
         active[1](gathering)
 
     def _at(self, fleet_ms: float, call: Callable[..., Any], *args: Any) -> Timer:
         return self._time.call_at(self._clock.to_own_ms(fleet_ms), call, *args)
+
+
+def _needed(tiers: list[Slot]) -> float:
+    return COORDINATORS.ready_min if any(slot.member.role == "coordinator" for slot in tiers) else LEADS_READY_MIN
+
+
+def _enough_at_the_gate(tiers: list[Slot]) -> bool:
+    return sum(slot.stage == GATED for slot in tiers) >= _needed(tiers) * len(tiers)

@@ -1,14 +1,20 @@
 """A lead, a coordinator or the orchestrator: has children, passes messages on to them, and answers for all of them upward."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
-from host.core.errors import Busy, SnapcountError, UnknownSender
+import msgspec
+
+from host.core.errors import Busy, Flooded, MalformedData, Replayed, SnapcountError, TooLarge, UnknownSender
 from host.core.limits import DEFAULT
+from host.core.manifest import NAME
+from host.core.text import safe
 from host.mesh.children import Child, Children
 from host.mesh.frames import READY, SUMMARIES_MAX, Ack, Deliver, Heartbeat, Release, Report, Roster, Submit
 from host.mesh.freeze import FrozenState
-from host.mesh.gathering import Gathering, Member
+from host.mesh.gathering import AGENTS_MAX, Gathering, Member
 from host.mesh.handshake import Identity
 from host.mesh.impedance import ImpedanceRegistry
 from host.mesh.link import Timer
@@ -16,13 +22,18 @@ from host.mesh.message import RESERVED, Message, UnverifiedMessage, Verified
 from host.mesh.peer import Peer, World
 from host.mesh.profiler import Vitals
 from host.mesh.relay import Relay
-from host.mesh.summary import Summary, compact, merge, summarise
+from host.mesh.summary import HEAVY_WEIGHT, LEAD_SHARE, Summary, compact, merge, summarise
 
 ROSTER_MS = 200.0
 """How long changes of a roster are collected: thirty agents that come at once are one frame."""
 REPORTS_KEPT = 64
 HOUR_MS = 3_600_000.0
 CHILDREN_DEFAULT = 64
+NAMES_PER_AGENT_MAX = 2  # the tiers between have names as well
+FROM_ONE_SOURCE_MAX = 64
+"""How many messages of one source below may be under way at once."""
+CONFLICTS_HOUR_MAX = 1_000_000
+_NAME = re.compile(NAME)
 
 
 class TierPeer(Peer):
@@ -49,6 +60,7 @@ class TierPeer(Peer):
         self._where: dict[str, Member] = {}
         self._reports: dict[bytes, dict[str, Any] | None] = {}
         self._gated: dict[bytes, tuple[Verified[Message], float, int]] = {}
+        self._under_way: dict[bytes, int] = {}
         self._changes: tuple[set[str], set[str]] = (set(), set())
         self._roster_timer: Timer | None = None
         self._chains: tuple[tuple[bytes, ...], ...] = ()
@@ -115,11 +127,11 @@ class TierPeer(Peer):
         self.world.log("info", f"{self.identity.name}: {child.name} has gone")
 
     def heartbeat(self, child: Child, frame: Heartbeat) -> None:
-        if frame.summaries and child.role != "agent":
+        if frame.summaries:
+            frame = _checked(child, frame)
             own = frame.summaries[0]
             self.members[child.row].agents = own.agents
-            slope = max(own.lead_heavy_ms / own.lead_ms - 1.0, 0.0) if own.lead_ms > 0 else 0.5
-            self.registry.table.assign(child.row, frame.vitals.rtt_p95_ms / 2, own.lead_ms, min(slope, 10.0), 0.0)
+            self._assign(child, own.lead_ms, own.lead_heavy_ms)
         child.summaries = frame.summaries
         self.on_summaries(child, frame)
 
@@ -127,6 +139,7 @@ class TierPeer(Peer):
         member = self.members[child.row]
         if child.role == "agent":
             raise UnknownSender(f"{child.name}: an agent has no roster")
+        self._check_added(member, frame)
         if frame.first:
             self._gone(member, member.names - set(frame.added))
             member.names.clear()
@@ -136,22 +149,36 @@ class TierPeer(Peer):
         self._came(member, set(frame.added))
 
     def acknowledged(self, child: Child, frame: Ack) -> None:
-        self.relay.acknowledged(child, frame)
+        if not self.relay.acknowledged(child, frame):
+            self.complaints.count("unasked_answers")
 
     def reported(self, child: Child, frame: Report) -> None:
-        self.relay.reported(child, frame)
+        if not self.relay.reported(child, frame):
+            self.complaints.count("unasked_answers")
+        elif frame.lead_ms > 0:
+            self._assign(child, frame.lead_ms, frame.lead_heavy_ms)
+
+    def _assign(self, child: Child, lead_ms: float, lead_heavy_ms: float) -> None:
+        """A child that is a tier needs what its subtree needs, and the way to it."""
+        slope = max(lead_heavy_ms / lead_ms - 1.0, 0.0) if lead_ms > 0 else 0.5
+        one_way_ms = self.registry.read(child.name).vitals.rtt_ms / 2
+        self.registry.table.assign(child.row, one_way_ms, lead_ms, min(slope, 10.0), 0.0)
 
     def submitted(self, child: Child, frame: Submit) -> None:
         """A message from below: checked here before it goes anywhere. Raises UntrustedInput or Refused of some kind."""
         unverified = UnverifiedMessage.parse(frame.message)
-        if not self.world.trust.knows(unverified.envelope.kid):
-            self.world.trust.introduce(frame.chain)
         try:
+            if not self.world.trust.knows(unverified.envelope.kid):
+                self.world.trust.introduce(frame.chain)
             verified = self.admission.verify(frame.message)
             member = self._where.get(verified.value.source)
             if member is None or member.row != child.row or verified.value.topic.startswith(RESERVED):
                 raise UnknownSender(f"message of {verified.value.source}: it is not below {child.name}, or may not use such a topic")
+            if self.relay.from_below >= DEFAULT.gatherings_max or self._under_way.get(verified.key, 0) >= FROM_ONE_SOURCE_MAX:
+                raise Busy(f"{self.identity.name}: too many messages of {verified.value.source} are under way; send later")
             fresh = self.admission.admit(verified)
+            if fresh and self.relay.gathering(verified.value.id) is not None:
+                raise Replayed(f"message {verified.value.topic} of {verified.value.source}: its id is that of one that is under way")
         except SnapcountError as error:
             self.children.taken(child, _id_of(unverified), error)
             raise
@@ -164,10 +191,22 @@ class TierPeer(Peer):
         message = verified.value
         below = [member for member in self.resolve(message.targets, message.excluded) if member.name != message.source]
         if below:
-            self.relay.start(verified, below, min(message.expires_ms, self.clock.now_ms() + message.ttl_ms), 0, lambda gathering: None)
+            self.relay.from_below += 1
+            self._under_way[verified.key] = self._under_way.get(verified.key, 0) + 1
+            self.relay.start(verified, below, min(message.expires_ms, self.clock.now_ms() + message.ttl_ms), 0, self._came_to_an_end)
         elsewhere = [target for target in message.targets if target not in self._where and target not in self.above]
         if elsewhere and "*" not in message.targets and self.uplink is not None:
-            self.uplink.submit(verified, chain)
+            try:
+                self.uplink.submit(verified, chain)
+            except Flooded as error:  # not the child's fault
+                self.complaints.note(error, f"{self.identity.name}: to its parent", self.world.time.now_ms())
+
+    def _came_to_an_end(self, gathering: Gathering) -> None:
+        key = gathering.verified.key
+        self.relay.from_below -= 1
+        self._under_way[key] -= 1
+        if not self._under_way[key]:
+            del self._under_way[key]
 
     # What the parent says.
 
@@ -188,7 +227,11 @@ class TierPeer(Peer):
             self._gated[verified.value.id] = (verified, frame.report_by_ms, frame.reply_bytes)
             self._forget_oldest(self._gated)
         else:
-            self.pass_on(verified, frame.report_by_ms, frame.reply_bytes, self._report_up)
+            self._pass_on_or_drop(verified, frame.report_by_ms, frame.reply_bytes)
+
+    def _pass_on_or_drop(self, verified: Verified[Message], report_by_ms: float, reply_bytes: int) -> None:
+        with suppress(Busy):  # counted, and the sender sees that nobody answered
+            self.pass_on(verified, report_by_ms, reply_bytes, self._report_up)
 
     def release(self, frame: Release) -> None:
         assert self.uplink is not None
@@ -196,7 +239,7 @@ class TierPeer(Peer):
             self._receipt(frame.id)
         gated = self._gated.pop(frame.id, None)
         if gated is not None and frame.go:
-            self.pass_on(*gated, self._report_up)
+            self._pass_on_or_drop(*gated)
 
     def pass_on(
         self, verified: Verified[Message], report_by_ms: float, reply_bytes: int, finished: Callable[[Gathering], None]
@@ -206,8 +249,9 @@ class TierPeer(Peer):
         members = self.resolve(message.targets, message.excluded)
         if message.topic.startswith(RESERVED):
             self._freeze_or_thaw_members(message, members)
-        if self.relay.busy():
-            raise Busy(f"{self.identity.name}: {DEFAULT.gatherings_max} messages are under way")
+        if not self.relay.room_for(message.priority):
+            self.complaints.count(f"dropped_priority_{message.priority}")
+            raise Busy(f"{self.identity.name}: too many messages are under way for one more of priority {message.priority}")
         return self.relay.start(verified, members, report_by_ms, reply_bytes, finished)
 
     def set_frozen(self, state: FrozenState | None) -> None:
@@ -239,7 +283,7 @@ class TierPeer(Peer):
             for row, member in self.members.items()
             if row not in below
         ]
-        hops_ms = {below[row].name: self.registry.read(self.members[row].name).vitals.rtt_p95_ms / 2 for row in below}
+        hops_ms = {below[row].name: self.registry.read(self.members[row].name).vitals.rtt_ms / 2 for row in below}
         return merge(name, "sector", (*below.values(), *away), hops_ms=hops_ms, frozen=frozen)
 
     # Inside.
@@ -264,7 +308,9 @@ class TierPeer(Peer):
             self._note_conflicts(report["conflict"])
         self._reports[gathering.message.id] = report
         self._forget_oldest(self._reports)
-        self.uplink.answer(Report, **report)
+        table = self.registry.table
+        leads = {"lead_ms": table.quantile_lead_ms(LEAD_SHARE), "lead_heavy_ms": table.quantile_lead_ms(LEAD_SHARE, HEAVY_WEIGHT)}
+        self.uplink.answer(Report, **report, **leads)
 
     def _note_conflicts(self, count: int) -> None:
         if count:
@@ -283,6 +329,17 @@ class TierPeer(Peer):
         self.registry.sweep(self.clock.now_ms())
         now_ms = self.world.time.now_ms()
         self._sweeping = self.world.time.call_at(now_ms + self.children.heartbeat_ms, self._sweep)
+
+    def _check_added(self, member: Member, frame: Roster) -> None:
+        """Raises UnknownSender for a name that is no name, or that belongs to somebody else who is here; TooLarge for more than a child may have."""
+        taken = self.children.by_name.keys() | self.above
+        for name in frame.added:
+            if not _NAME.match(name) or name in taken:
+                raise UnknownSender(f"roster of {member.name}: {safe(name, 64)!r} is not below it")
+        known = len(member.names.union(frame.added) if not frame.first else frame.added)
+        most = NAMES_PER_AGENT_MAX * AGENTS_MAX[member.role]
+        if known > most:
+            raise TooLarge(f"roster of {member.name}: {known} names, at most {most} may be below a {member.role}")
 
     def _came(self, member: Member, names: set[str]) -> None:
         new = {name for name in names if self._where.get(name) is not member}
@@ -314,6 +371,24 @@ class TierPeer(Peer):
         for piece in range(pieces):
             part = slice(piece * size, (piece + 1) * size)
             self.uplink.roster(added[part], removed[part], first=first and piece == 0)
+
+
+def _checked(child: Child, frame: Heartbeat) -> Heartbeat:
+    """A child's summaries, as far as they can be: what it says of its subtree goes into sums that must stay within bounds themselves.
+
+    Raises MalformedData.
+    """
+    own, most = frame.summaries[0], AGENTS_MAX[child.role]
+    if child.role == "agent" or own.name != child.name or (child.role == "lead" and len(frame.summaries) > 1):
+        raise MalformedData(f"heartbeat of {child.name}: its summaries are not those of a {child.role} and what is below it")
+    for summary in frame.summaries:
+        parts = (summary.slow, summary.unstable, summary.spiking, *(group.agents for group in summary.candidates))
+        if summary.agents > most or max(parts) > summary.agents:
+            raise MalformedData(f"heartbeat of {child.name}: counts more agents than a {child.role} has below it")
+    if all(summary.conflicts_hour <= CONFLICTS_HOUR_MAX for summary in frame.summaries):
+        return frame
+    bounded = [msgspec.structs.replace(each, conflicts_hour=min(each.conflicts_hour, CONFLICTS_HOUR_MAX)) for each in frame.summaries]
+    return msgspec.structs.replace(frame, summaries=tuple(bounded))
 
 
 def _id_of(unverified: UnverifiedMessage) -> bytes:

@@ -10,14 +10,14 @@ from host.core.errors import CapabilityDenied, UnknownSender
 from host.core.limits import DEFAULT
 from host.core.text import safe
 from host.mesh.frames import TIERS, Role
-from host.mesh.message import COMMANDS, Message
+from host.mesh.message import COMMANDS, RESERVED, Message
 
 NODE = "node"
 """The certificate role of every peer; a tier has its own role besides."""
 
 
 class Trust:
-    """Verifies chains, and remembers those that were sound: the last `sources_known_max` that were used."""
+    """Verifies chains, and remembers those that were sound: the last `sources_known_max` that were used. Agents cannot push a tier out."""
 
     def __init__(self, authorities: Collection[VerifyKey], now_s: Callable[[], int], revoked: Collection[bytes] = frozenset()) -> None:
         self._authorities, self._now_s, self._revoked = tuple(authorities), now_s, revoked
@@ -32,7 +32,7 @@ class Trust:
         claims = self.verify(chain, "certificate of a source")
         self._known.pop(claims.key, None)
         if len(self._known) >= DEFAULT.sources_known_max:
-            del self._known[next(iter(self._known))]
+            del self._known[next((key for key, (known, _) in self._known.items() if role_of(known) == "agent"), next(iter(self._known)))]
         self._known[claims.key] = (claims, chain)
         return claims
 
@@ -53,15 +53,21 @@ class Trust:
         if self._now_s() > claims.expires_s + DEFAULT.clock_skew_s_max:
             del self._known[key]
             raise UnknownSender(f"message: the certificate of {claims.subject} has expired at {claims.expires_s}")
+        self._known[key] = self._known.pop(key)
         return claims
 
 
 def may_send(claims: Claims, message: Message) -> None:
-    """What a source may say. Raises UnknownSender for another's name or a command by no tier, CapabilityDenied for a capability that it does not have."""
+    """What a source may say.
+
+    Raises UnknownSender for another's name, or a command or a reserved topic by no tier, CapabilityDenied for a capability that it does not have.
+    """
     if claims.subject != message.source:
         raise UnknownSender(f"message: names {safe(message.source, 64)} as its source, and is signed by {claims.subject}")
     if message.verb in COMMANDS and role_of(claims) == "agent":
         raise UnknownSender(f"message of {claims.subject}: an agent may not send the verb {message.verb}; only a tier commands")
+    if message.topic.startswith(RESERVED) and role_of(claims) == "agent":
+        raise UnknownSender(f"message of {claims.subject}: an agent may not use the topic {message.topic}; only a tier commands")
     lacking = sorted(set(message.capabilities) - set(claims.capabilities))
     if lacking:
         raise CapabilityDenied(f"message of {claims.subject}: asks for {', '.join(lacking)}, which its certificate does not grant")
@@ -69,4 +75,7 @@ def may_send(claims: Claims, message: Message) -> None:
 
 def role_of(claims: Claims) -> Role:
     """The highest tier that a certificate allows."""
-    return next((role for role in reversed(TIERS) if role in claims.roles), "agent")
+    for role in reversed(TIERS):
+        if role in claims.roles:
+            return role
+    return "agent"

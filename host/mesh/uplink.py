@@ -1,13 +1,15 @@
 """The child's side of a link: dials its parent again and again, proves who it is, sends heartbeats, and follows the parent's clock."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from nacl.signing import VerifyKey
 
 from host.core.clock import Random
-from host.core.errors import Flooded, MalformedData, SnapcountError
+from host.core.errors import Flooded, MalformedData, SnapcountError, TooLarge, UnknownSender
+from host.core.limits import DEFAULT
 from host.core.text import safe
 from host.mesh.admission import Complaints
 from host.mesh.fleetclock import FleetClock
@@ -38,12 +40,16 @@ from host.mesh.message import CONTROL, Message, Verified
 from host.mesh.ordering import Ordering
 from host.mesh.profiler import Profiler, Vitals
 from host.mesh.summary import Summary
-from host.mesh.trust import Trust
+from host.mesh.trust import Trust, role_of
 
 RECONNECT_MS_MIN, RECONNECT_MS_MAX = 250.0, 30_000.0
 SILENT_INTERVALS = 3
 """A parent that answered no heartbeat for so many intervals is dialled anew."""
 SUBMITTED_MAX = 64
+UNCERTAINTY_MS_MAX, BURST_MAX, BURST_MS = 10.0, 8, 2_000.0
+BEATS_AWAITED_MAX = 8
+BEAT_ROUNDING_MS = 1.0
+FIRST_HEARTBEAT_MS = 10_000.0
 HEARTBEAT_PRIORITY, ANSWER_PRIORITY = 2, CONTROL
 
 
@@ -81,8 +87,11 @@ class Uplink:
         self._mine, self._hello_ms = b"", 0.0
         self._heard_ms = 0.0
         self._beat: Timer | None = None
+        self._awaited: deque[float] = deque(maxlen=BEATS_AWAITED_MAX)
+        """When the heartbeats left that no Beat has answered yet."""
         self._ordering: Ordering | None = None
         self._submitted: dict[bytes, tuple[Verified[Message], tuple[bytes, ...]]] = {}
+        self._bursts = 0
         self._stopped = False
 
     @property
@@ -130,6 +139,8 @@ class Uplink:
         self._link = link
         self._heard_ms = self._time.now_ms()
         self._opener = Opener(FromParent, None, b"")
+        # The parent gives up on a stranger too, but not on a child whose welcome was lost.
+        self._beat = self._time.call_at(self._heard_ms + DEFAULT.handshake_ms_max, link.close, "was not welcomed in time")
 
     def received(self, link: Link, frame: bytes) -> None:
         if link is not self._link:
@@ -146,6 +157,9 @@ class Uplink:
     def closed(self, link: Link | None, reason: str) -> None:
         if link is not None and link is not self._link:
             return
+        for kind in (TooLarge, MalformedData):
+            if link is not None and reason.startswith(f"{kind.code}: "):  # the transport refused it
+                self._complaints.note(kind(safe(reason)), f"parent at {safe(link.peer, 80)}", self._time.now_ms())
         if self.welcome is not None:
             self._log("warning", f"{self.identity.name}: link to {self.welcome.name} lost: {safe(reason)}")
             self._attempts = 0
@@ -169,6 +183,8 @@ class Uplink:
     # What the parent says.
 
     def _take(self, link: Link, frame: Any) -> None:
+        if self.welcome is None and not isinstance(frame, Challenge | Dismiss):
+            raise MalformedData(f"frame: a {type(frame).__name__.lower()} came before the parent has said who it is")
         match frame:
             case Deliver():
                 self._heard_ms = self._time.now_ms()
@@ -176,7 +192,8 @@ class Uplink:
                     self._household.deliver(frame)
                 else:
                     self._ordering.take(frame)
-            case Beat(sent_ms=sent_ms, received_ms=received_ms, replied_ms=replied_ms):
+            case Beat(sent_ms=sent_ms, received_ms=received_ms, replied_ms=replied_ms) if sent_ms in self._awaited:
+                self._awaited.remove(sent_ms)
                 self._heard_ms = now_ms = self._time.now_ms()
                 self._measure(sent_ms, received_ms, replied_ms, now_ms)
             case Release():
@@ -209,24 +226,34 @@ class Uplink:
             return
         welcome, claims = open_welcome(data, self._mine, self._trust, self.identity.role)
         for chain in welcome.introductions:
-            self._trust.introduce(chain)
+            claims_above = self._trust.introduce(chain)
+            if role_of(claims_above) == "agent":
+                raise UnknownSender(f"welcome of {welcome.name}: introduces {claims_above.subject} as a tier above, which is an agent")
         now_ms = self._time.now_ms()
         self._opener = Opener(FromParent, VerifyKey(claims.key), welcome.session)
         self._sealer = Sealer(self.identity.key, welcome.session)
         self._ordering = None if link.reliable else Ordering(self._time, self._household.deliver)
         self.welcome, self._heard_ms, self._attempts = welcome, now_ms, 0
+        if self._beat is not None:
+            self._beat.cancel()
         self._clock.forget()
+        self._bursts = 0
+        self._awaited.clear()
         self._measure(self._hello_ms, welcome.received_ms, welcome.replied_ms, now_ms)
         self._household.joined(welcome)
         for message, source_chain in list(self._submitted.values()):
             self._send_submitted(message, source_chain)
         # The first one soon, for the parent knows nothing of this child yet, but not all children at once.
-        self._beat = self._time.call_at(now_ms + self._dice.uniform(0.05, 0.5) * welcome.heartbeat_ms, self._send_heartbeat)
+        self._beat = self._time.call_at(
+            now_ms + self._dice.uniform(0.05, 0.5) * min(welcome.heartbeat_ms, FIRST_HEARTBEAT_MS), self._send_heartbeat
+        )
 
     def _measure(self, sent_ms: float, received_ms: float, replied_ms: float, now_ms: float) -> None:
         round_trip_ms = self._clock.sample(sent_ms, received_ms, replied_ms, now_ms)
         if round_trip_ms > 0:
             self.profiler.rtt(round_trip_ms)
+        elif replied_ms < received_ms or replied_ms - received_ms > now_ms - sent_ms + BEAT_ROUNDING_MS:
+            self._complaints.count("impossible_beats")
 
     def _send_heartbeat(self) -> None:
         link, welcome, sealer = self._link, self.welcome, self._sealer
@@ -237,8 +264,13 @@ class Uplink:
             link.close("the parent is silent")
             return
         frame = sealer.seal(Heartbeat, sent_ms=now_ms, vitals=self._household.vitals(), summaries=self._household.summaries())
+        self._awaited.append(now_ms)
         link.send(frame, HEARTBEAT_PRIORITY)
-        self._beat = self._time.call_at(now_ms + self._dice.uniform(0.9, 1.1) * welcome.heartbeat_ms, self._send_heartbeat)
+        interval_ms = float(welcome.heartbeat_ms)
+        if self._clock.uncertainty_ms > UNCERTAINTY_MS_MAX and self._bursts < BURST_MAX:
+            self._bursts += 1  # the first samples come while everybody else is connecting too: some more, until one was not held up
+            interval_ms = min(interval_ms, BURST_MS)
+        self._beat = self._time.call_at(now_ms + self._dice.uniform(0.9, 1.1) * interval_ms, self._send_heartbeat)
 
     def _send_submitted(self, message: Verified[Message], chain: tuple[bytes, ...]) -> None:
         if self._link is not None and self.welcome is not None:

@@ -1,15 +1,28 @@
-"""`snapcount fleet`: push skills to every node, and watch."""
+"""`snapcount fleet`: push skills to every node; and of a mesh, its panel and what an operator asks of it."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from sdk.cli.output import Json, emit, progress, say
+from sdk.cli.output import Json, emit, progress, say, working
 
-app = typer.Typer(help="Push skills to a fleet and watch it.", no_args_is_help=True)
+app = typer.Typer(help="Push skills to a fleet, watch it, and have it move on the snap count.", no_args_is_help=True)
 
 Registry = typer.Option("http://127.0.0.1:8470", "--registry", help="Address of the registry.", envvar="SNAPCOUNT_REGISTRY")
+State = typer.Option(Path("orchestrator"), "--state", help="The orchestrator's state directory.", envvar="SNAPCOUNT_ORCHESTRATOR")
+Topic = typer.Argument(help="What the message is about, such as cell.start.")
+Payload = typer.Option("", "--payload", help="The payload, as text.")
+JsonPayload = typer.Option("", "--json-payload", help="The payload as JSON; skills read it as CBOR. Write 600.0 where a float must stand.")
+Input = typer.Option(None, "--input", help="A file with the payload; - for standard input.")
+To = typer.Option([], "--to", help="An agent, cluster or sector that it is for; repeat it. Default: all.")
+Verb = typer.Option("act", "--verb", help="observe, orient, decide, act, record or sync.")
+Priority = typer.Option(2, "--priority", min=0, max=3, help="0 to 3; what is lower is dropped first.")
+ReadyMin = typer.Option(0.95, "--ready-min", help="The share that must be ready, 0 to 1.")
+Timeout = typer.Option(10.0, "--timeout", help="How long to wait for answers without an arrival time, in seconds.")
+Names = typer.Argument(None, metavar="NAME...", help="Clusters, sectors or agents.")
+Everyone = typer.Option(False, "--all", help="The whole fleet.")
 
 
 @app.command(epilog="Example: snapcount fleet push toolpath-planner.wasm")
@@ -67,15 +80,147 @@ def withdraw(name: str = typer.Argument(help="Name of the skill."), registry: st
     say(f"{name}: no longer announced; nodes that run it go on")
 
 
-@app.command(epilog="Example: snapcount fleet status")
-def status(registry: str = Registry, as_json: bool = Json) -> None:
-    """Show the nodes of a fleet and what they run."""
-    from host.console import panel
-    from registry.client import RegistryHttp
+@app.command(epilog="Example: snapcount fleet status --state orchestrator")
+def status(state: Path = State, as_json: bool = Json) -> None:
+    """Show how the fleet does: agents, sectors, impedance, conflicts, mode and the last cascade."""
+    from host.console import mesh
+    from host.console.client import NodeControl
 
-    fleet = RegistryHttp(registry).fleet()
+    found = NodeControl(state).get("/v1/mesh/status")
     if as_json:
-        emit(fleet)
+        emit(found)
     else:
-        for line in panel.fleet_lines(fleet):
+        for line in mesh.status_lines(found):
             say(line)
+
+
+@app.command(
+    epilog="""Example: snapcount fleet broadcast cell.start --in 2 --json-payload '{"feed_mm_min": 600.0, "job": "a", "to_mm": [1.0, 2.0, 3.0]}'"""
+)
+def broadcast(
+    topic: str = Topic, state: Path = State, payload: str = Payload, json_payload: str = JsonPayload, source: Path | None = Input, to: list[str] = To,
+    strategy: str = typer.Option("parallel", help="parallel, wave (tier by tier) or priority_first."),
+    first: list[str] = typer.Option([], "--first", help="Who must be ready before the others are asked, for priority_first; repeat it."),
+    in_s: float | None = typer.Option(None, "--in", help="Arrive in so many seconds; 0: at once. Default: as soon as the fleet can be ready."),
+    window_ms: float = typer.Option(100.0, help="The arrival window around that time, in ms."),
+    weight: float = typer.Option(0.0, help="How heavy the payload is to work on, 0 to 16."),
+    verb: str = Verb, priority: int = Priority,
+    capability: list[str] = typer.Option([], "--capability", help="Only for agents with this capability; repeat it."),
+    expected: str = typer.Option("", help="Only for agents in this state: idle, busy, safe-mode; others are in conflict."),
+    confirm: bool | None = typer.Option(None, "--confirm/--no-confirm", help="Hear from each when it acted. Default: where there is an arrival time."),
+    ready_min: float = ReadyMin, timeout: float = Timeout, as_json: bool = Json,
+) -> None:  # fmt: skip
+    """Send a message to the fleet so that everybody is ready at the same moment."""
+    confirmed = in_s != 0 if confirm is None else confirm
+    request = _request(topic, payload, json_payload, source, to, verb, priority, ready_min, timeout) | {
+        "strategy": strategy, "first": first, "in_ms": None if in_s is None else in_s * 1000, "window_ms": window_ms, "weight": weight,
+        "capabilities": capability, "expected": expected, "confirm": confirmed,
+    }  # fmt: skip
+    _operate(state, "broadcast", request, as_json)
+
+
+@app.command(epilog="Example: snapcount fleet ask cell.inventory --to cluster-1")
+def ask(
+    topic: str = Topic, state: Path = State, payload: str = Payload, json_payload: str = JsonPayload, source: Path | None = Input, to: list[str] = To,
+    pipeline: str = typer.Option("", help="Names, comma separated: each is given what the one before it answered."),
+    verb: str = typer.Option("observe", help="observe, orient, decide, act, record or sync."), priority: int = Priority,
+    ready_min: float = ReadyMin, timeout: float = Timeout, as_json: bool = Json,
+) -> None:  # fmt: skip
+    """Ask agents, and print what they answer."""
+    names = [name.strip() for name in pipeline.split(",") if name.strip()]
+    request = _request(topic, payload, json_payload, source, names or to, verb, priority, ready_min, timeout)
+    _operate(state, "pipeline" if names else "ask", request, as_json, replies=True)
+
+
+@app.command(epilog="Example: snapcount fleet delegate cell.inventory --capability motion --count 2 --ceiling 600")
+def delegate(
+    topic: str = Topic, state: Path = State, payload: str = Payload, json_payload: str = JsonPayload, source: Path | None = Input,
+    capability: str = typer.Option(..., help="What they must be able to do."),
+    count: int = typer.Option(1, min=1, help="How many agents."),
+    ceiling: float = typer.Option(1000.0, help="The highest impedance that will do, 0 to 1000."),
+    verb: str = Verb, priority: int = Priority, ready_min: float = ReadyMin, timeout: float = Timeout, as_json: bool = Json,
+) -> None:  # fmt: skip
+    """Give a task to the best agents with a capability."""
+    request = _request(topic, payload, json_payload, source, [], verb, priority, ready_min, timeout)
+    _operate(state, "delegate", {"request": request, "capability": capability, "count": count, "ceiling": ceiling}, as_json, replies=True)
+
+
+@app.command(epilog="Example: snapcount fleet freeze sector-003 --reason 'coolant leak'")
+def freeze(
+    names: list[str] = Names, everyone: bool = Everyone, state: Path = State,
+    reason: str = typer.Option("", help="Why; those that are frozen keep it."), as_json: bool = Json,
+) -> None:  # fmt: skip
+    """Stop clusters, sectors or the whole fleet where they are. They stay so, over restarts too, until the thaw."""
+    _operate(state, "freeze", {"targets": _targets(names, everyone), "reason": reason}, as_json)
+
+
+@app.command(epilog="Example: snapcount fleet thaw sector-003")
+def thaw(names: list[str] = Names, everyone: bool = Everyone, state: Path = State, as_json: bool = Json) -> None:
+    """Let what was frozen go on."""
+    _operate(state, "thaw", {"targets": _targets(names, everyone)}, as_json)
+
+
+def _targets(names: list[str], everyone: bool) -> list[str]:
+    from host.core.errors import UsageError
+
+    if bool(names) == everyone:
+        raise UsageError("name clusters or sectors, or use --all for the whole fleet")
+    return ["*"] if everyone else names
+
+
+def _request(
+    topic: str, text: str, json_text: str, source: Path | None, to: list[str], verb: str, priority: int, ready_min: float, timeout_s: float
+) -> dict[str, Any]:
+    """The part of an orchestrator.Request that all operations have, as JSON has it."""
+    payload = base64.b64encode(read_payload(text, json_text, source)).decode()
+    return {
+        "topic": topic, "payload": payload, "targets": to or ["*"], "verb": verb, "priority": priority, "ready_min": ready_min,
+        "timeout_ms": timeout_s * 1000,
+    }  # fmt: skip
+
+
+def read_payload(text: str, json_text: str, source: Path | None) -> bytes:
+    """A message's payload from the three options that can give it."""
+    import json
+    import sys
+
+    from host.core import cbor
+    from host.core.errors import UsageError
+    from host.core.text import safe
+
+    if sum((bool(text), bool(json_text), source is not None)) > 1:
+        raise UsageError("one payload: --payload, --json-payload or --input")
+    if source is not None:
+        try:
+            return sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{source}: {error.strerror}") from error
+    if not json_text:
+        return text.encode()
+    try:
+        return cbor.encode(json.loads(json_text))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise UsageError(f"--json-payload: {safe(str(error))}") from error
+
+
+def _operate(state: Path, operation: str, body: dict[str, Any], as_json: bool, *, replies: bool = False) -> None:
+    """Asks the orchestrator, prints what came of it, and exits with 50 unless it was a success."""
+    import json
+
+    from host.console import mesh
+    from host.console.client import TIMEOUT_S, NodeControl
+    from host.core.errors import NetworkError
+
+    asked = body.get("request", body)
+    # The answer comes half a window and a quarter of the time until T after T, or after the timeout, once for each step of a pipeline.
+    steps = len(asked["targets"]) if operation == "pipeline" else 1
+    wait_s = (1.25 * (asked.get("in_ms") or 0) + asked.get("window_ms", 0) + steps * asked.get("timeout_ms", 0)) / 1000
+    with working(operation):
+        result = NodeControl(state, TIMEOUT_S + wait_s).post(f"/v1/mesh/{operation}", json.dumps(body).encode())
+    if as_json:
+        emit(result)
+    else:
+        for line in mesh.result_lines(result, replies=replies):
+            say(line)
+    if result["outcome"] != "SUCCESS":
+        raise typer.Exit(NetworkError.exit_code)

@@ -14,7 +14,8 @@ CAPABILITIES = "log,clock,random,state,motion"
 
 
 @app.command(
-    epilog="Example: snapcount node init --state node-1 --name node-1 --owner-key owner.key --trust author.pub --registry http://127.0.0.1:8470"
+    epilog="Example: snapcount node init --state node-1 --name node-1 --owner-key owner.key --trust author.pub --registry http://127.0.0.1:8470  "
+    "(in a mesh: --role lead --parent ws://127.0.0.1:8480 --listen 127.0.0.1:8481)"
 )
 def init(
     state: Path = State,
@@ -25,6 +26,16 @@ def init(
     trust: list[Path] = typer.Option([], "--trust", help="Public key (.pub) of an author to trust; repeat it."),
     allow: str = typer.Option(CAPABILITIES, help="Capabilities that skills may ask for, comma separated."),
     plugin: list[str] = typer.Option(["virtual_machine"], help="Native plugins (drivers) to load."),
+    role: str = typer.Option("", help="Its role in a mesh: agent, lead, coordinator or orchestrator."),
+    parent: list[str] = typer.Option([], "--parent", help="Address of its parent in the mesh, ws://HOST:PORT or nats://NAME; repeat it."),
+    listen: str = typer.Option("", help="Where a tier of the mesh listens for its children: HOST:PORT or nats://NAME."),
+    agent_class: str = typer.Option("E", "--class", help="A edge, B serverless, C persistent, D gpu, E local, F human."),
+    heartbeat: float = typer.Option(5.0, help="How often children of this tier report, in seconds."),
+    authority: list[Path] = typer.Option(
+        [], "--authority", help="Public key (.pub) of an owner whose nodes it believes; repeat it. Default: its own."
+    ),
+    nats: str = typer.Option("", help="The NATS server for nats:// addresses, nats://HOST:PORT."),
+    insecure: bool = typer.Option(False, "--insecure", help="Let it listen beyond this machine without TLS."),
     as_json: bool = Json,
 ) -> None:
     """Make a node: its identity, its certificate, a signed safety.toml and a commented node.toml."""
@@ -35,6 +46,7 @@ def init(
     from host.core.clock import SystemClock, SystemRandom
     from host.core.errors import UsageError
     from host.core.manifest import Name
+    from host.core.text import safe
 
     try:
         msgspec.convert(name, Name)
@@ -45,7 +57,15 @@ def init(
     owner = keys.load(owner_key)
     authors = tuple(keys.public_text(keys.load_public(path)) for path in trust)
     allowed = tuple(part.strip() for part in allow.split(",") if part.strip())
-    toml_text = config.template(name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin))
+    place = {
+        "role": role, "parents": parent, "listen": listen, "class": agent_class, "heartbeat_s": heartbeat, "nats": nats, "insecure": insecure,
+        "authorities": [keys.public_text(keys.load_public(path)) for path in authority],
+    }  # fmt: skip
+    try:
+        mesh = msgspec.convert(place, config.Mesh)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"mesh: {safe(str(error))}") from error
+    toml_text = config.template(name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin), mesh)
     toml.decode(toml_text.encode(), config.NodeConfig, config.FILE)  # a value that is not sound is refused before anything is made
     identity.create(state, toml_text, owner, SystemClock(), SystemRandom())
     key = keys.public_text(identity.load_key(state).verify_key)
@@ -56,6 +76,8 @@ def init(
     say(f"  {state / config.FILE}: what you decide; {state / identity.SAFETY}: what its machine may do, signed")
     if not authors:
         say("  it trusts no author yet: name one in [trust] before it can install anything")
+    if role:
+        say(f"  mesh: {role}{f' of {parent[0]}' if parent else ''}{f', listens on {listen}' if listen else ''}")
     say(f"start it with: snapcount node run --state {state}")
 
 
@@ -126,6 +148,37 @@ def call(
     except OSError as error:
         raise UsageError(f"{source}: {error.strerror}") from error
     emit(NodeControl(state).post(f"/v1/hooks/{hook}", request))
+
+
+@app.command(epilog="Example: snapcount node send --to node-2 --topic cell.note --payload 'blade worn' --state node-1")
+def send(
+    to: list[str] = typer.Option(..., "--to", help="The agent, cluster or sector that it is for; repeat it."),
+    topic: str = typer.Option(..., help="What it is about, such as cell.note."),
+    verb: str = typer.Option("observe", help="observe, orient or record; a tier may also decide, act and sync."),
+    payload: str = typer.Option("", "--payload", help="The payload, as text."),
+    json_payload: str = typer.Option("", "--json-payload", help="The payload as JSON; skills read it as CBOR."),
+    source: Path | None = typer.Option(None, "--input", help="A file with the payload; - for standard input."),
+    priority: int = typer.Option(1, min=0, max=2, help="0 to 2; what is lower is dropped first."),
+    ttl: float = typer.Option(60.0, help="How long it is worth delivering, in seconds."),
+    state: Path = State,
+    as_json: bool = Json,
+) -> None:
+    """Send a message from a running node to others of its mesh. Nobody answers it."""
+    import base64
+    import json
+
+    from host.console.client import NodeControl
+    from sdk.cli.fleet import read_payload
+
+    letter = {
+        "targets": to, "topic": topic, "verb": verb, "payload": base64.b64encode(read_payload(payload, json_payload, source)).decode(),
+        "priority": priority, "ttl_ms": int(ttl * 1000),
+    }  # fmt: skip
+    answer = NodeControl(state).post("/v1/mesh/send", json.dumps(letter).encode())
+    if as_json:
+        emit(answer)
+    else:
+        say(f"{topic} for {', '.join(to)}: {'sent' if answer['connected'] else 'it goes when the parent is back'}, message {answer['id']}")
 
 
 @app.command(epilog="Example: snapcount node rollback toolpath-planner --state node-1")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from sdk.cli.output import emit, say
+from sdk.cli.output import Json, emit, say
 
 app = typer.Typer(help="Keep bundles and announce them to a fleet.", no_args_is_help=True)
 
@@ -69,3 +69,20 @@ def serve(
         asyncio.run(until_stopped())
     except OSError as error:
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+@app.command(epilog="Example: snapcount registry nodes --registry http://127.0.0.1:8470")
+def nodes(
+    registry: str = typer.Option("http://127.0.0.1:8470", "--registry", help="Address of the registry.", envvar="SNAPCOUNT_REGISTRY"),
+    as_json: bool = Json,
+) -> None:
+    """Show the nodes that a registry knows, and what they run."""
+    from host.console import panel
+    from registry.client import RegistryHttp
+
+    fleet = RegistryHttp(registry).fleet()
+    if as_json:
+        emit(fleet)
+    else:
+        for line in panel.fleet_lines(fleet):
+            say(line)

@@ -19,11 +19,13 @@ from host.core.clock import SystemClock, SystemRandom
 from host.core.errors import NetworkError
 from host.daemon import CRASH_AT
 from host.installed import measure_host
+from host.mesh.frames import Role
 
 START_S_MAX = 60.0
 STOP_S_MAX = 10.0
 POLL_S = 0.05
 GENERATIONS = 3
+ORCHESTRATOR, CLUSTER_NODES, HEARTBEAT_S = "orchestrator", 6, 0.5
 ALLOWED = ("log", "clock", "random", "state", "motion")
 
 
@@ -39,15 +41,27 @@ class LocalFleet:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Starts the registry, makes the nodes, and starts them. Raises NetworkError when one does not come up."""
+        """Starts the registry, the tiers of the mesh and the nodes. Raises NetworkError when one does not come up."""
         self.start_registry()
-        trusted = (keys.public_text(self._author.verify_key),)
+        root = self._start_tier(ORCHESTRATOR, "orchestrator", ())
+        parents = [self._start_tier(f"lead-{i + 1}", "lead", (root,)) for i in range(-(-len(self.names) // CLUSTER_NODES))]
         for i, name in enumerate(self.names):
-            owner = keys.public_text(self.owner.verify_key)
-            toml = config.template(name, owner, i % GENERATIONS + 1, self.url, trusted, ALLOWED, ("virtual_machine",))
-            identity.create(self.state(name), toml, self.owner, SystemClock(), SystemRandom())
+            mesh = config.Mesh(role="agent", parents=(parents[i // CLUSTER_NODES],), heartbeat_s=HEARTBEAT_S)
+            self._create(name, i % GENERATIONS + 1, self.url, ALLOWED, mesh)
             self.start_node(name)
         self.wait_for("every node to connect", lambda: all(self.status(name)["registry"]["connected"] for name in self.names))
+
+    def _start_tier(self, name: str, role: Role, parents: tuple[str, ...]) -> str:
+        """A tier is a node like the others, with another role; the address that its children dial."""
+        self._create(name, 1, "", ALLOWED, config.Mesh(role=role, parents=parents, listen="127.0.0.1:0", heartbeat_s=HEARTBEAT_S))
+        self.start_node(name)
+        self.wait_for(f"{name} to listen", lambda: bool(self.status(name)["mesh"]["listening"]))
+        return f"ws://{self.status(name)['mesh']['listening']}"
+
+    def _create(self, name: str, generation: int, registry: str, allowed: tuple[str, ...], mesh: config.Mesh) -> None:
+        owner, trusted = keys.public_text(self.owner.verify_key), (keys.public_text(self._author.verify_key),)
+        toml = config.template(name, owner, generation, registry, trusted, allowed, ("virtual_machine",), mesh)
+        identity.create(self.state(name), toml, self.owner, SystemClock(), SystemRandom())
 
     def start_registry(self, port: int = 0) -> None:
         """Starts the registry and waits until it listens."""

@@ -1,5 +1,7 @@
 """What the demo tells: a fleet comes up, does its job, is upgraded while it works, and withstands what is thrown at it."""
 
+import base64
+import json
 import os
 import tempfile
 import threading
@@ -15,24 +17,26 @@ from typing import Any
 import msgspec
 from nacl.signing import SigningKey
 
-from host.core import keys
+from host.console import histogram
+from host.core import cbor, keys
 from host.core.bundle import UnverifiedBundle, with_manifest, with_signature
 from host.core.errors import SnapcountError
 from host.core.manifest import Manifest
 from host.supply.store import SkillStore
 from registry.client import RegistryHttp
 from sdk.demo import hostile
-from sdk.demo.fleet import LocalFleet
+from sdk.demo.fleet import ORCHESTRATOR, LocalFleet
 from sdk.demo.gcode import vase
 from sdk.demo.samples import ASSAY, BOUNTY
 from sdk.local import read_bundle
 from skills import module_path
 
-PLANNER, ASSESSOR = "toolpath-planner", "feedstock-assessor"
+PLANNER, ASSESSOR, STARTER = "toolpath-planner", "feedstock-assessor", "cell-start"
 LAYERS = 32  # 5,325 lines
 ASSESSMENTS = 20  # of the same lot, by each node
 PUSH_S_MAX = 60.0
 UPGRADE_TAIL_S = 1.0
+CASCADES = 10  # the arrival kernel learns from the eighth answer of a node on
 DEFENCES = (
     "tampered_refused", "unsigned_refused", "runaway_stopped", "memory_bomb_stopped", "ungranted_refused", "unsafe_motion_refused",
     "install_kill_survived",
@@ -76,20 +80,33 @@ def run(nodes: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, 
         story.result |= {"nodes": nodes}
         _push_skills(story)
         _jobs(story)
+        _cascade(story)
         _upgrade(story)
         _defences(story)
         story.result |= {"calls": story.calls, "hook_us_p50": _hook_us(story), "seconds": round(time.monotonic() - started, 1)}
     say(f"done in {story.result['seconds']:.1f} s: " + ("everything held" if succeeded(story.result) else "SOMETHING DID NOT HOLD"))
     return {
         key: story.result[key]
-        for key in ("nodes", "nodes_active", "jobs_done", "calls", "hook_us_p50", "calls_lost_in_upgrade", *DEFENCES, "seconds")
+        for key in (
+            "nodes",
+            "nodes_active",
+            "jobs_done",
+            "cascade_ready",
+            "cascade_acted",
+            "calls",
+            "hook_us_p50",
+            "calls_lost_in_upgrade",
+            *DEFENCES,
+            "seconds",
+        )
     }
 
 
 def succeeded(result: dict[str, Any]) -> bool:
     """Whether everything held."""
     whole = result["nodes_active"] == result["nodes"] and result["jobs_done"] == result["nodes"] and result["calls_lost_in_upgrade"] == 0
-    return whole and all(result[name] is True for name in DEFENCES)
+    together = result["cascade_ready"] == result["cascade_acted"] == result["nodes"]
+    return whole and together and all(result[name] is True for name in DEFENCES)
 
 
 @contextmanager
@@ -142,8 +159,32 @@ def _jobs(story: Story) -> None:
     story.result |= {"jobs_done": len(done)}
 
 
+def _cascade(story: Story) -> None:
+    """Every machine begins a move at the same T; some cascades before, so that the tiers have learned what each node needs."""
+    story.say("4. On the snap count: every machine begins a move at the same moment, through an orchestrator and its leads")
+    names, control = story.fleet.names, story.fleet.control(ORCHESTRATOR)
+    story.push(story.signed(read_bundle(module_path(STARTER)), STARTER))
+    story.fleet.wait_for("the mesh", lambda: control.get("/v1/mesh/status")["agents"]["active"] == len(names))
+    for turn in range(CASCADES):
+        start = {"feed_mm_min": 1200.0, "job": f"line-{turn}", "to_mm": [20.0 + turn, 20.0, 5.0]}
+        payload = base64.b64encode(cbor.encode(start)).decode()
+        request = {"topic": "cell.start", "payload": payload, "capabilities": ["motion"], "confirm": True, "window_ms": 200.0}
+        result = control.post("/v1/mesh/broadcast", json.dumps(request).encode())
+        if result["outcome"] != "SUCCESS":
+            story.say(f"   {result['reason']}: {result['missing'] or result['replies'][:1]}")
+    story.say(
+        f"   cascade {CASCADES} of {CASCADES}: {result['ready']} of {result['expected']} ready and {result['acted'] - result['failed']} moved, "
+        f"T was {result['at_ms'] - result['created_ms']:.0f} ms ahead, {result['messages']} messages, each signed and verified"
+    )
+    story.say("   how far from T each machine began (it was ready before, and held):")
+    for line in histogram.lines(result["acted_errors"]):
+        story.say(f"   {line}")
+    story.calls += 2 * CASCADES * len(names)
+    story.result |= {"cascade_ready": result["ready"], "cascade_acted": result["acted"] - result["failed"]}
+
+
 def _upgrade(story: Story) -> None:
-    story.say("4. An upgrade is pushed while every node is at work")
+    story.say("5. An upgrade is pushed while every node is at work")
     new = story.signed(renumbered(read_bundle(module_path(PLANNER)), "1.0.1"), PLANNER)
     program = vase(6).encode()
     stop = threading.Event()
@@ -179,7 +220,7 @@ def _upgrade(story: Story) -> None:
 
 
 def _defences(story: Story) -> None:
-    story.say("5. What is refused, and what is stopped")
+    story.say("6. What is refused, and what is stopped")
     signed = story.signed(renumbered(read_bundle(module_path(PLANNER)), "1.0.9"), PLANNER)
     tampered = bytearray(signed)
     tampered[len(tampered) // 2] ^= 1
