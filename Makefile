@@ -40,6 +40,13 @@ test: lint
 
 bench: dev
 	$(BIN)/python benchmarks/skill_call.py --json
+	$(BIN)/python benchmarks/arrival.py --json
+	$(BIN)/python benchmarks/impedance.py --json
+	$(BIN)/python benchmarks/mesh_virtual.py --json
+	$(BIN)/snapcount mesh bench --agents 30000 --strategy wave --json
+	$(BIN)/snapcount mesh bench --agents 3000 --profile classes --window-ms 500 --json
+	$(BIN)/snapcount mesh bench --profile heartbeats --json
+	$(BIN)/snapcount mesh bench --agents 300 --profile flood --window-ms 500 --json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis cython_core/*.so cython_core/direct.c cython_core/strict.c

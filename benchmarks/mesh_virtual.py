@@ -26,9 +26,9 @@ HEARTBEAT_MS = 60_000
 WINDOW_MS = 100.0
 
 
-def quantile(values: list[float], share: float) -> float:
-    """By nearest rank."""
-    return round(sorted(values)[max(math.ceil(share * len(values)), 1) - 1], 1) if values else math.inf
+def quantile(values: list[float], share: float) -> float | None:
+    """By nearest rank; None of nothing."""
+    return round(sorted(values)[max(math.ceil(share * len(values)), 1) - 1], 1) if values else None
 
 
 def measure(agents: int, seed: int, strategy: str) -> dict[str, Any]:

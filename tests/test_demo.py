@@ -29,6 +29,7 @@ def test_the_demo_does_its_job_and_every_defence_holds(tmp_path):
     assert story.succeeded(result)
     assert result["calls_lost_in_upgrade"] == 0
     assert result["nodes_active"] == result["jobs_done"] == 12
+    assert result["cascade_ready"] == result["cascade_acted"] == 12
     assert result["seconds"] < 60
     assert result["calls"] > 0
     assert result["hook_us_p50"] > 0
@@ -36,7 +37,14 @@ def test_the_demo_does_its_job_and_every_defence_holds(tmp_path):
 
 
 def test_a_result_in_which_one_thing_did_not_hold_is_no_success():
-    good = {"nodes": 2, "nodes_active": 2, "jobs_done": 2, "calls_lost_in_upgrade": 0} | dict.fromkeys(story.DEFENCES, True)
+    good = {
+        "nodes": 2,
+        "nodes_active": 2,
+        "jobs_done": 2,
+        "cascade_ready": 2,
+        "cascade_acted": 2,
+        "calls_lost_in_upgrade": 0,
+    } | dict.fromkeys(story.DEFENCES, True)
     assert story.succeeded(good)
     for key, value in good.items():
         if key != "nodes":

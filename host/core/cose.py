@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from host.core import cbor
-from host.core.errors import MalformedData, SignatureInvalid
+from host.core.errors import MalformedData, SignatureInvalid, TooLarge
 from host.core.limits import DEFAULT
 
 ALG = 1  # header parameter `alg`, RFC 9052, section 3.1
@@ -79,14 +80,26 @@ def _to_be_signed(protected: bytes, aad: bytes, payload: bytes) -> bytes:
 
 
 def _key_id(protected: bytes, unprotected: Mapping[Any, Any], what: str) -> bytes:
-    header = cbor.decode(protected, f"{what}, protected header", bytes_max=256)
-    if not isinstance(header, dict) or header.get(ALG) != EDDSA:
-        raise MalformedData(f"{what}: expected the algorithm EdDSA (-8) in the protected header")
-    if set(header) - {ALG, KID} or set(unprotected) - {KID}:
+    try:
+        inside = _protected_kid(protected)
+    except (MalformedData, TooLarge) as error:
+        raise type(error)(f"{what}: {error}") from error
+    if set(unprotected) - {KID}:
         raise MalformedData(f"{what}: a header parameter other than alg and kid")
-    if KID in header and KID in unprotected:
+    if inside is not None and KID in unprotected:
         raise MalformedData(f"{what}: kid stands in both headers")  # RFC 9052, section 3
-    kid = header.get(KID, unprotected.get(KID, b""))
+    kid = unprotected.get(KID, b"") if inside is None else inside
     if not isinstance(kid, bytes) or len(kid) > KID_BYTES_MAX:
         raise MalformedData(f"{what}: kid must be bytes, at most {KID_BYTES_MAX} of them")
     return kid
+
+
+@lru_cache(maxsize=1024)  # a link's frames all have the same header
+def _protected_kid(protected: bytes) -> Any:
+    """The kid in a protected header, None where it has none."""
+    header = cbor.decode(protected, "protected header", bytes_max=256)
+    if not isinstance(header, dict) or header.get(ALG) != EDDSA:
+        raise MalformedData("expected the algorithm EdDSA (-8) in the protected header")
+    if set(header) - {ALG, KID}:
+        raise MalformedData("a header parameter other than alg and kid")
+    return header.get(KID)

@@ -40,7 +40,7 @@ from host.mesh.summary import Summary
 from host.mesh.trust import Trust
 
 MINUTE_MS = 60_000.0
-TIER_HEARTBEAT_MS = 5_000
+TIER_HEARTBEAT_MS = 15_000
 """At least so often a tier tells how its subtree does, however seldom agents are heard: there are few tiers, and much depends on what they say."""
 
 

@@ -22,13 +22,12 @@ INCAPABLE, FROZEN, TOO_LATE, AWAY, NO_REPLY = "incapable", "frozen", "too_late",
 class Member:
     """Someone who belongs to this tier, connected or not. `names` are those in its subtree, `agents` how many of them are agents."""
 
-    __slots__ = ("agents", "capabilities", "frozen", "name", "names", "role", "row")
+    __slots__ = ("agents", "capabilities", "name", "names", "role", "row")
 
     def __init__(self, name: str, row: int, role: str, capabilities: frozenset[str]) -> None:
         self.name, self.row, self.role, self.capabilities = name, row, role, capabilities
         self.agents = 1 if role == "agent" else 0
         self.names: set[str] = set()
-        self.frozen = False
 
 
 class Slot:

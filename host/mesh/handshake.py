@@ -35,7 +35,8 @@ def open_hello(data: bytes, nonce: bytes, trust: Trust, parent: Role) -> tuple[H
     if hello.nonce != nonce:
         raise MalformedData("hello: answers another challenge")
     _check(hello.name, hello.role, claims, "hello")
-    if TIERS.index(hello.role) >= TIERS.index(parent):
+    # Agents have a lead, which sums them up; above it there are tiers only.
+    if TIERS.index(hello.role) >= TIERS.index(parent) or (hello.role == "agent") != (parent == "lead"):
         raise UnknownSender(f"hello of {hello.name}: a {hello.role} cannot be the child of a {parent}")
     lacking = set(hello.capabilities) - set(claims.capabilities)
     if lacking:

@@ -19,7 +19,7 @@ from host.mesh.impedance import ImpedanceRegistry
 from host.mesh.profiler import MS_MAX, Delay, nearest_rank
 from host.mesh.scoring import SCORE_MAX, SLOW, SPIKING, UNSTABLE
 
-LEAD_SHARE = 0.98
+LEAD_SHARE = 0.95
 """The share of a subtree's agents that must be ready in the lead time which it reports; the slowest few must not hold up all others."""
 HEAVY_WEIGHT = 1.0
 BIN_POINTS = 50

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from host.core.errors import Busy, Flooded, MalformedData, Replayed, SnapcountError, TooLarge, UnknownSender
+from host.core.errors import Busy, Flooded, MalformedData, Replayed, SnapcountError, StateDamaged, TooLarge, UnknownSender
 from host.core.limits import DEFAULT
 from host.core.manifest import NAME
 from host.core.text import safe
 from host.mesh.children import Child, Children
 from host.mesh.frames import READY, SUMMARIES_MAX, Ack, Deliver, Heartbeat, Release, Report, Roster, Submit
-from host.mesh.freeze import FrozenState
+from host.mesh.freeze import FREEZE, FrozenState, decode, encode
 from host.mesh.gathering import AGENTS_MAX, Gathering, Member
 from host.mesh.handshake import Identity
 from host.mesh.impedance import ImpedanceRegistry
@@ -49,7 +49,7 @@ class TierPeer(Peer):
         children_max: int = CHILDREN_DEFAULT,
     ) -> None:
         super().__init__(identity, world)
-        self.registry = ImpedanceRegistry(children_max)
+        self.registry = ImpedanceRegistry(children_max, interval_ms=float(heartbeat_ms))
         self.members: dict[int, Member] = {}
         self.children = Children(
             identity, self.registry, world.time, self.clock, world.trust, self, self.complaints, world.tokens, world.log,
@@ -65,6 +65,7 @@ class TierPeer(Peer):
         self._roster_timer: Timer | None = None
         self._chains: tuple[tuple[bytes, ...], ...] = ()
         self._conflicts: list[tuple[float, int]] = []
+        self._frozen_names: set[str] = set()
         self._sweeping = world.time.call_at(world.time.now_ms() + heartbeat_ms, self._sweep)
         world.trust.introduce(identity.chain)
         if parents:
@@ -95,7 +96,7 @@ class TierPeer(Peer):
         if member is None or member.name != name or name in self.children.by_name:
             return False
         del self.members[member.row]
-        self.registry.leave(name)
+        self.registry.forget(name)
         self._gone(member, {name, *member.names})
         return True
 
@@ -104,12 +105,14 @@ class TierPeer(Peer):
         return self._chains
 
     def _is_frozen(self, name: str) -> bool:
-        member = self._where.get(name)
-        return self.frozen is not None or (member is not None and member.frozen)
+        return self.frozen is not None or name in self._frozen_names
 
     def joined(self, welcome: Any) -> None:
         self._chains = (welcome.chain, *welcome.introductions)[:8]
+        before = self.frozen is not None
         super().joined(welcome)
+        if before != (self.frozen is not None):
+            self.children.close("frozen" if welcome.frozen else "thawed")  # they dial anew, and are told
         names = [name for member in self.members.values() for name in (member.name, *member.names)]
         self._send_roster(names, (), first=True)
 
@@ -255,13 +258,30 @@ class TierPeer(Peer):
         return self.relay.start(verified, members, report_by_ms, reply_bytes, finished)
 
     def set_frozen(self, state: FrozenState | None) -> None:
-        members = tuple(member.name for member in self.members.values() if member.frozen)
-        if state is not None:
-            state = FrozenState(
-                frozen=True, since_ms=state.since_ms, by=state.by, reason=state.reason, members=members, registry=self.registry.snapshot()
-            )
-        super().set_frozen(state)
+        self.frozen = state
         self.relay.frozen = state is not None
+        self._keep_frozen()
+
+    def restore(self, kept: bytes) -> None:
+        state = decode(kept)
+        self._frozen_names = set(state.members)
+        if state.registry:
+            try:
+                self.registry.restore(state.registry)
+            except StateDamaged as error:  # of another size, after a change of the configuration: it is measured anew
+                self.world.log("warning", f"{self.identity.name}: {error}")
+        if state.frozen:
+            self.set_frozen(state)
+
+    def _keep_frozen(self) -> None:
+        """What is frozen here, this peer or some of its children, outlives a restart."""
+        own, names = self.frozen, tuple(sorted(self._frozen_names))
+        if own is None and not names:
+            self.world.keep(None)
+            return
+        state = own or FrozenState(frozen=False, since_ms=self.clock.now_ms())
+        registry = self.registry.snapshot() if own is not None else b""
+        self.world.keep(encode(msgspec.structs.replace(state, members=names, registry=registry, waiting=())))
 
     def vitals(self) -> Vitals:
         assert self.uplink is not None
@@ -289,12 +309,16 @@ class TierPeer(Peer):
     # Inside.
 
     def _freeze_or_thaw_members(self, message: Message, members: Iterable[Member]) -> None:
-        frozen = message.topic.endswith("freeze")
-        for member in members:
-            if self.covered(message.targets) or member.name in message.targets:
-                member.frozen = frozen
+        """All of this peer, or some of its children, who are told so too when they come back from being away."""
+        freezes = message.topic == FREEZE
         if self.covered(message.targets):
+            if not freezes:
+                self._frozen_names.clear()
             self.freeze_or_thaw(message)
+            return
+        named = {member.name for member in members} & set(message.targets)
+        self._frozen_names = self._frozen_names | named if freezes else self._frozen_names - named
+        self._keep_frozen()
 
     def _receipt(self, message_id: bytes) -> None:
         assert self.uplink is not None

@@ -23,7 +23,7 @@ FILES_SPARE = 1_500
 CONNECT_S_MAX = 300.0
 STOP_S_MAX = 20.0
 POLL_S = 0.25
-HEARTBEAT_S_LARGE, LARGE = 60.0, 10_000
+HEARTBEAT_S_LARGE, LARGE = 120.0, 10_000
 
 
 class Process:
@@ -165,7 +165,7 @@ def local_mesh(
     agents: int, progress: Callable[[int, str], None], *, heartbeat_s: float | None = None, delays: bool = False, folder: Path | None = None,
     seed: str = "snapcount", workers: int = 0,
 ) -> Iterator[LocalMesh]:  # fmt: skip
-    """A running fleet; every process of it has ended afterwards. Heartbeats every 5 s, in large fleets every 60: it all shares one machine."""
+    """A running fleet; every process of it has ended afterwards. Heartbeats every 5 s, in large fleets every 120: it all shares one machine."""
     mesh = LocalMesh(
         agents,
         heartbeat_s=heartbeat_s or (HEARTBEAT_S_LARGE if agents > LARGE else 5.0),

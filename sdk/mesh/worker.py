@@ -68,7 +68,7 @@ class Ready(Handler):
             self._time.call_at(self._time.now_ms() + self._delays.processing_ms(message.weight), done, Outcome(READY))
 
     def act(self, message: Message, done: Callable[[Outcome], None]) -> None:
-        done(Outcome(READY, payload=b"" if message.at_ms else self._name))
+        done(Outcome(READY, payload=b"" if message.routing == "broadcast" else self._name))
 
     def state(self) -> str:
         return "idle"
@@ -82,7 +82,6 @@ class Worker:
         self.topology = Topology(spec.agents, spec.seed, spec.now_s)
         self.time = LoopTime()
         self.transport = WebSocketTransport()
-        self.trust = Trust([self.topology.authority.verify_key], lambda: int(time.time()))
         self.dice = random.Random(f"{spec.seed}/{spec.kind}/{spec.index}")
         self.peers: list[Peer] = []
         self.listener: Listener | None = None
@@ -93,6 +92,7 @@ class Worker:
     async def build(self) -> dict[str, Any]:
         """Makes the peers, which dial at once; the port that their children dial."""
         raise_file_limit(65_536)
+        self._settle_on_a_core()
         match self.spec.kind:
             case "root":
                 await self._root()
@@ -103,6 +103,12 @@ class Worker:
             case _:
                 self._agents()
         return {"port": self.listener.port if self.listener else 0}
+
+    def _settle_on_a_core(self) -> None:
+        """Leads and their agents share one: they hand each other every frame. The root goes wherever there is room."""
+        cores = sorted(os.sched_getaffinity(0))
+        if self.spec.kind != "root" and self.spec.of == len(cores):
+            os.sched_setaffinity(0, {cores[self.spec.index]})
 
     def connected(self) -> int:
         return sum(peer.uplink is not None and peer.uplink.connected for peer in self.peers)
@@ -117,8 +123,11 @@ class Worker:
         if self.control is not None:
             await self.control.cleanup()
 
-    def _world(self, transport: Transport | None = None) -> World:
-        return World(self.time, transport or self.transport, self.trust, SystemRandom(), self.dice, self._log)
+    def _trust(self) -> Trust:
+        return Trust([self.topology.authority.verify_key], lambda: int(time.time()))
+
+    def _world(self, trust: Trust | None = None, transport: Transport | None = None) -> World:
+        return World(self.time, transport or self.transport, trust or self._trust(), SystemRandom(), self.dice, self._log)
 
     def _log(self, level: str, line: str) -> None:
         if level == "error" or os.environ.get("SNAPCOUNT_MESH_LOG"):
@@ -152,6 +161,7 @@ class Worker:
 
     def _agents(self) -> None:
         leads = len(self.spec.ports)
+        trusts: dict[int, Trust] = {}  # the agents of one lead hear of the same few tiers
         # Whole clusters, so that every lead's children are spread over few processes; the next lead's are another process's.
         for agent in range(self.spec.agents):
             cluster = self.topology.cluster_of(agent)
@@ -162,7 +172,14 @@ class Worker:
             transport: Transport = self.transport if delays is None else DelayedTransport(self.transport, self.time, delays)
             address = f"ws://{HOST}:{self.spec.ports[cluster % leads]}/{self.topology.cluster_name(cluster)}"
             handler = Ready(name, self.time, delays)
-            self.peers.append(AgentPeer(self.topology.identity(name, "agent", agent_class), self._world(transport), handler, [address]))
+            self.peers.append(
+                AgentPeer(
+                    self.topology.identity(name, "agent", agent_class),
+                    self._world(trusts.setdefault(cluster, self._trust()), transport),
+                    handler,
+                    [address],
+                )
+            )
 
     def _watch(self, gathering: Gathering) -> None:
         self.gatherings.setdefault(gathering.message.id, []).append(gathering)
