@@ -61,7 +61,7 @@ def test_a_running_local_fleet_answers_the_fleet_commands_and_leaves_nothing_beh
         assert "61" in panel and "SUCCESS" in panel
     finally:
         running.send_signal(signal.SIGTERM)
-        running.wait(60)
+        running.communicate(timeout=60)
     assert not (state / "control.sock").exists()
     with pytest.raises(subprocess.CalledProcessError):
         subprocess.run(["pgrep", "-f", f"sdk.mesh.worker.*{state}"], check=True)

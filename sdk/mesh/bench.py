@@ -44,7 +44,7 @@ def throughput(agents: int, strategy: str, say: Say, progress: Progress, *, wind
         return {
             "agents": agents, "connected": connected, **{name: result[name] for name in ("ready", "conflict", "transit", "skipped", "wall_ms")},
             "messages": result["messages"], "messages_per_s": round(result["messages"] / result["wall_ms"] * 1000),
-            "verify_failures": _refused(stats), "refused": _sum(stats), "strategy": strategy, "outcome": result["outcome"], 
+            "verify_failures": _refused(stats), "refused": _sum(stats), "strategy": strategy, "outcome": result["outcome"],
             "kib_per_agent": round(resident / agents / 1024, 1), "processes": len(stats), "warm_up_rounds": THROUGHPUT_WARM_UP_ROUNDS,
             "heartbeat_s": mesh.heartbeat_s,
             "cpu_s": round(sum(after["cpu_s"] - then["cpu_s"] for after, then in zip(stats, before, strict=True)), 2),
@@ -109,7 +109,7 @@ def flood(
         ready = expected = sent = turned_away = 0
         worst_ms, peak = 0.0, before
         started = time.monotonic()
-        mesh.root.tell(do="flood", per_s=10 * normal_per_s, seconds=seconds, payload=1024)
+        mesh.root.ask(do="flood", per_s=10 * normal_per_s, seconds=seconds, payload=1024)
         while time.monotonic() - started < seconds:
             result = _cascade(mesh, in_ms=None, window_ms=window_ms, priority=3)
             ready, expected, worst_ms = ready + result["ready"], expected + result["expected"], max(worst_ms, result["wall_ms"])

@@ -107,7 +107,7 @@ class Worker:
     def _settle_on_a_core(self) -> None:
         """Leads and their agents share one: they hand each other every frame. The root goes wherever there is room."""
         cores = sorted(os.sched_getaffinity(0))
-        if self.spec.kind != "root" and self.spec.of == len(cores):
+        if self.spec.kind != "root" and self.spec.of == len(cores) and not self.spec.delays:
             os.sched_setaffinity(0, {cores[self.spec.index]})
 
     def connected(self) -> int:
