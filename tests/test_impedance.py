@@ -664,8 +664,8 @@ def test_a_cluster_reports_the_lead_that_its_slowest_but_a_few_need():
     for number in range(100):
         row = registry.join(f"agent-{number}", EDGE, 1, (), NOW_MS)
         registry.heartbeat(row, vitals(rtt_ms=float(2 * number)), NOW_MS)
-    assert summarise(registry, "c").lead_ms == 97 + 10
-    assert summarise(registry, "c").lead_heavy_ms == 97 + 15
+    assert summarise(registry, "c").lead_ms == 94 + 10
+    assert summarise(registry, "c").lead_heavy_ms == 94 + 15
     assert summarise(registry, "c", share=1.0).lead_ms == 99 + 10
     registry.quarantine("agent-99", "test")
     assert summarise(registry, "c", share=1.0).lead_ms == 98 + 10

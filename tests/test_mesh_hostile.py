@@ -230,7 +230,12 @@ class Yard:
         assert all(line.isprintable() for _, line in self.lines)
 
     async def serves(self):
-        """An honest child gets a message, and its answer counts."""
+        """An honest child gets a message, and its answer counts. Above a lead, an honest lead is let in."""
+        if self.identity.role != "lead":
+            lead = TierPeer(TOPOLOGY.identity("cluster-00099", "lead"), self.world(), [self.address], heartbeat_ms=60_000)
+            self.peers.append(lead)
+            await until(lambda: lead.uplink.connected)
+            return
         honest = next((peer for peer in self.peers if peer.identity.name == HONEST), None) or self.agent(agent(29))
         await until(lambda: honest.uplink.connected)
         message = self.lead.author.message(

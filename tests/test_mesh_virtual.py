@@ -128,7 +128,7 @@ def test_peers_whose_own_clocks_are_hours_apart_are_ready_within_the_window_and_
     marks = fleet.marks(result)
     off_ms = [abs(acted_ms - result["at_ms"]) for acted_ms in marks.acted_ms.values()]
     assert len(off_ms) == 300
-    assert quantile(off_ms, 0.9) <= 5.0
+    assert quantile(off_ms, 0.9) <= 10.0
     assert quantile([abs(error_ms) for error_ms in fleet.errors_ms(result)], 0.9) <= 75.0
 
 

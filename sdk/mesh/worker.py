@@ -121,7 +121,9 @@ class Worker:
                 peer.uplink.stop()
         await self.transport.close()
         if self.control is not None:
-            await self.control.cleanup()
+            from host.mesh_routes import stop_control
+
+            await stop_control(Path(self.spec.folder), self.control)
 
     def _trust(self) -> Trust:
         return Trust([self.topology.authority.verify_key], lambda: int(time.time()))
