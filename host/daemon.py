@@ -3,9 +3,9 @@
 import asyncio
 import os
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
-
-import uvloop
+from typing import Any
 
 from host.control import ControlServer
 from host.core.errors import HostFault
@@ -30,9 +30,18 @@ def run(state: Path, *, development: bool) -> None:
             "info",
             f"{node.name}: host {measured.digest[:19]}, {measured.files} files{' sealed' if measured.sealed else ', development tree'}",
         )
-        uvloop.run(_serve(node, state))
+        _run(_serve(node, state), fast=bool(node.config.mesh.role))
     finally:
         os.close(lock)
+
+
+def _run(serving: Coroutine[Any, Any, None], *, fast: bool) -> None:
+    if not fast:  # a node in no mesh has little to do, and on a small machine the memory counts
+        asyncio.run(serving)
+        return
+    import uvloop
+
+    uvloop.run(serving)
 
 
 async def _serve(node: Node, state: Path) -> None:
