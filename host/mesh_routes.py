@@ -119,7 +119,7 @@ def send(peer: Peer, letter: Letter) -> bytes:
     )  # fmt: skip
     may_send(peer.world.trust.verify(identity.chain, f"certificate of {identity.name}"), message.value)  # as every parent will ask
     if isinstance(peer, TierPeer):
-        peer.send_on(message, identity.chain, None)
+        peer.send_on(message, identity.chain)
     else:
         peer.uplink.submit(message, identity.chain)
     return message.value.id

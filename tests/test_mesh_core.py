@@ -615,3 +615,16 @@ def test_an_answer_is_given_again_when_it_is_asked_for_again(leaf):
     leaf.agent.repeat(b"?" * 16)
     assert len(leaf.answers) == 2 and leaf.answers[0] == leaf.answers[1]
     assert len(leaf.handler.begun) == 1
+
+
+def test_a_message_that_leaves_after_many_younger_ones_is_still_let_in():
+    author = Author("orchestrator", TOPOLOGY.key("orchestrator"), SystemRandom())
+    made = [
+        author.message(NOW_MS + 50.0 * number, topic="x.go", verb="act", routing="broadcast", targets=("*",), ttl_ms=600_000)
+        for number in range(1_000)
+    ]
+    window = Window()
+    assert all(window.take(message.value.sequence) for message in reversed(made))
+    again = Author("orchestrator", TOPOLOGY.key("orchestrator"), SystemRandom())
+    after = again.message(NOW_MS + 60_000.0, topic="x.go", verb="act", routing="broadcast", targets=("*",), ttl_ms=600_000)
+    assert after.value.sequence > made[-1].value.sequence, "a source that restarts goes on above"

@@ -15,7 +15,7 @@ from host.mesh.link import Time
 from host.mesh.message import CONTROL, Message, Verified
 from host.mesh.profiler import Profiler
 
-UNEXPECTED_STATE, FROZEN, FAILED = "unexpected_state", "frozen", "failed"
+UNEXPECTED_STATE, FROZEN = "unexpected_state", "frozen"
 ANSWERS_KEPT = 64
 
 

@@ -63,11 +63,6 @@ class Child:
         self.strikes = 0
         self.tokens, self.tokens_ms, self.dropped = float(DEFAULT.frames_per_s_max), now_ms, 0
 
-    @property
-    def agents(self) -> int:
-        """How many agents stand behind it."""
-        return 1 if self.role == "agent" else sum(summary.agents for summary in self.summaries[:1])
-
     def send(self, kind: type[Frame], priority: int = CONTROL, **fields: Any) -> None:
         self.link.send(self.sealer.seal(kind, **fields), priority)
 
@@ -190,10 +185,11 @@ class Children:
             before.link.close("the same node has dialled anew")
         self._children[link] = self.by_row[row] = self.by_name[child.name] = child
         self._trust.introduce(hello.chain)
+        heartbeat_ms = self.heartbeat_ms if hello.role == "agent" else min(self.heartbeat_ms, TIER_HEARTBEAT_MS)
         welcome = Sealer(self.identity.key, hello.mine).seal(
             Welcome, name=self.identity.name, role=self.identity.role, mine=hello.mine, session=session, chain=self.identity.chain,
-            introductions=self._introductions(), heartbeat_ms=self.heartbeat_ms if hello.role == "agent" else min(self.heartbeat_ms, TIER_HEARTBEAT_MS), frozen=self._frozen(hello.name), sent_ms=hello.sent_ms,
-            received_ms=received_ms, replied_ms=self._clock.now_ms(),
+            introductions=self._introductions(), heartbeat_ms=heartbeat_ms, frozen=self._frozen(hello.name),
+            sent_ms=hello.sent_ms, received_ms=received_ms, replied_ms=self._clock.now_ms(),
         )  # fmt: skip
         link.send(welcome, CONTROL)
         self._family.child_joined(child)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from host.core.limits import DEFAULT
+from host.mesh.agent import FROZEN
 from host.mesh.frames import CONFLICT, HISTOGRAM_MS, READY, TRANSIT, Ack, Reply, Report
 from host.mesh.link import Timer
 from host.mesh.message import Message, Verified
@@ -16,7 +17,7 @@ AGENTS_MAX = {"agent": 1, "lead": DEFAULT.children_max, "coordinator": 32 * DEFA
 """How many agents may stand behind a child, by its role: what it says of its subtree is not proven, so it is bounded."""
 COUNT_PER_AGENT_MAX = 32
 """Of what a report counts beside agents: messages, replies that were dropped, names that did not fit."""
-INCAPABLE, FROZEN, TOO_LATE, AWAY, NO_REPLY = "incapable", "frozen", "too_late", "away", "no_answer"
+INCAPABLE, TOO_LATE, AWAY = "incapable", "too_late", "away"
 
 
 class Member:

@@ -127,7 +127,8 @@ class Author:
         """A new message, created now and signed. `fields` are those of Message that are not made here; Raises UsageError that names a bad one."""
         if len(payload) > DEFAULT.payload_bytes_max:
             raise UsageError(f"a payload has at most {DEFAULT.payload_bytes_max} bytes, this one has {len(payload)}")
-        self._sequence = max(self._sequence + 1, int(now_ms * SEQUENCES_PER_MS))
+        # One after the other, so that a receiver's window of them spans as many messages: those with a later T may leave after younger ones.
+        self._sequence = self._sequence + 1 if self._sequence else int(now_ms * SEQUENCES_PER_MS)
         made = {
             "id": self.identity(), "correlation": self.identity(), "source": self.name, "sequence": self._sequence, "created_ms": now_ms,
             "payload": payload, "digest": hashlib.sha256(payload).digest(),

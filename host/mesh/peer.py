@@ -1,6 +1,7 @@
 """What every peer of the mesh is made of, and the leaf: an agent with its parent. A tier is in tier.py."""
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class World:
     keep: Keep = keep_nothing
 
 
-class Peer:
+class Peer(ABC):
     """What all four roles share: who it is, fleet time, what it lets in, and whether it is frozen."""
 
     def __init__(self, identity: Identity, world: World) -> None:
@@ -87,23 +88,21 @@ class Peer:
 
     # What the uplink asks for.
 
-    def joined(self, welcome: Welcome) -> None:
-        assert self.uplink is not None
-        tiers = [self.world.trust.verify(chain, "certificate of a tier").subject for chain in welcome.introductions]
-        self.above = frozenset({self.identity.name, welcome.name, *tiers})
+    def joined(self, welcome: Welcome, tiers: frozenset[str]) -> None:
+        self.above = tiers | {self.identity.name}
         if welcome.frozen and self.frozen is None:
             self.set_frozen(FrozenState(frozen=True, since_ms=self.clock.now_ms(), by=welcome.name, reason="frozen while away"))
         elif not welcome.frozen and self.frozen is not None:
             self.set_frozen(None)
 
-    def deliver(self, frame: Deliver) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def deliver(self, frame: Deliver) -> None: ...
 
-    def release(self, frame: Release) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def release(self, frame: Release) -> None: ...
 
-    def vitals(self) -> Vitals:
-        raise NotImplementedError
+    @abstractmethod
+    def vitals(self) -> Vitals: ...
 
     def summaries(self) -> tuple[Summary, ...]:
         return ()
@@ -150,6 +149,9 @@ class AgentPeer(Peer):
         else:
             self.agent.take(verified)
 
+    def release(self, frame: Release) -> None:
+        """An agent holds until T by its own clock; only a tier holds anything back until it is released."""
+
     def set_frozen(self, state: FrozenState | None) -> None:
         if state is None:
             super().set_frozen(None)
@@ -163,14 +165,14 @@ class AgentPeer(Peer):
         assert self.frozen is not None
         self._unrestored = self.frozen.waiting
 
-    def joined(self, welcome: Welcome) -> None:
+    def joined(self, welcome: Welcome, tiers: frozenset[str]) -> None:
         # Only now is known who may have sent what was waiting when this agent was ended.
         unrestored, self._unrestored = self._unrestored, ()
         for raw in unrestored:
             admitted = self.admit(raw)
             if admitted is not None and admitted[1]:
                 self.agent.wait(admitted[0])
-        super().joined(welcome)
+        super().joined(welcome, tiers)
 
     def vitals(self) -> Vitals:
         assert self.uplink is not None

@@ -11,6 +11,7 @@ from typing import Any
 
 from host.core.errors import MalformedData, UnknownSender
 from host.core.limits import DEFAULT
+from host.mesh.agent import FROZEN
 from host.mesh.arrival import LEARNED, OFFLINE, Schedule
 from host.mesh.children import Child, Children
 from host.mesh.fleetclock import FleetClock
@@ -19,7 +20,6 @@ from host.mesh.gathering import (
     AGENTS_MAX,
     ANSWERED,
     AWAY,
-    FROZEN,
     GATE,
     GATED,
     INCAPABLE,

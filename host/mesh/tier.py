@@ -12,7 +12,7 @@ from host.core.limits import DEFAULT
 from host.core.manifest import NAME
 from host.core.text import safe
 from host.mesh.children import Child, Children
-from host.mesh.frames import READY, SUMMARIES_MAX, Ack, Deliver, Heartbeat, Release, Report, Roster, Submit
+from host.mesh.frames import READY, SUMMARIES_MAX, Ack, Deliver, Heartbeat, Release, Report, Roster, Submit, Welcome
 from host.mesh.freeze import FREEZE, FrozenState, decode, encode
 from host.mesh.gathering import AGENTS_MAX, Gathering, Member
 from host.mesh.handshake import Identity
@@ -58,7 +58,6 @@ class TierPeer(Peer):
             heartbeat_ms=heartbeat_ms, introductions=self._introductions, frozen=self._is_frozen,
         )  # fmt: skip
         self.relay = Relay(self.children, self.registry, world.time, self.clock, world.trust)
-        self.on_summaries: Callable[[Child, Heartbeat], None] = lambda child, frame: None
         self._where: dict[str, Member] = {}
         self._reports: dict[bytes, dict[str, Any] | None] = {}
         self._gated: dict[bytes, tuple[Verified[Message], float, int]] = {}
@@ -109,10 +108,10 @@ class TierPeer(Peer):
     def _is_frozen(self, name: str) -> bool:
         return self.frozen is not None or name in self._frozen_names
 
-    def joined(self, welcome: Any) -> None:
+    def joined(self, welcome: Welcome, tiers: frozenset[str]) -> None:
         self._chains = (welcome.chain, *welcome.introductions)[:8]
         before = self.frozen is not None
-        super().joined(welcome)
+        super().joined(welcome, tiers)
         if before != (self.frozen is not None):
             self.children.close("frozen" if welcome.frozen else "thawed")  # they dial anew, and are told
         names = [name for member in self.members.values() for name in (member.name, *member.names)]
@@ -138,7 +137,6 @@ class TierPeer(Peer):
             self.members[child.row].agents = own.agents
             self._assign(child, own.lead_ms, own.lead_heavy_ms)
         child.summaries = frame.summaries
-        self.on_summaries(child, frame)
 
     def roster(self, child: Child, frame: Roster) -> None:
         member = self.members[child.row]
@@ -189,9 +187,9 @@ class TierPeer(Peer):
             raise
         self.children.taken(child, verified.value.id, None)
         if fresh:
-            self.send_on(verified, frame.chain, child)
+            self.send_on(verified, frame.chain)
 
-    def send_on(self, verified: Verified[Message], chain: tuple[bytes, ...], source: Child | None) -> None:
+    def send_on(self, verified: Verified[Message], chain: tuple[bytes, ...]) -> None:
         """Sends a message of somebody here to whom it concerns: below, and above when some are not below. `*` is this cluster, not the fleet."""
         message = verified.value
         below = [member for member in self.resolve(message.targets, message.excluded) if member.name != message.source]

@@ -56,7 +56,9 @@ HEARTBEAT_PRIORITY, ANSWER_PRIORITY = 2, CONTROL
 class Household(Protocol):
     """What a peer does with what comes from above."""
 
-    def joined(self, welcome: Welcome) -> None: ...
+    def joined(self, welcome: Welcome, tiers: frozenset[str]) -> None:
+        """`tiers` are the names of all that stand above, the parent's among them."""
+        ...
 
     def deliver(self, frame: Deliver) -> None: ...
 
@@ -225,8 +227,10 @@ class Uplink:
             self._take(link, self._opener.open(data))
             return
         welcome, claims = open_welcome(data, self._mine, self._trust, self.identity.role)
+        tiers = {welcome.name}
         for chain in welcome.introductions:
             claims_above = self._trust.introduce(chain)
+            tiers.add(claims_above.subject)
             if role_of(claims_above) == "agent":
                 raise UnknownSender(f"welcome of {welcome.name}: introduces {claims_above.subject} as a tier above, which is an agent")
         now_ms = self._time.now_ms()
@@ -240,7 +244,7 @@ class Uplink:
         self._bursts = 0
         self._awaited.clear()
         self._measure(self._hello_ms, welcome.received_ms, welcome.replied_ms, now_ms)
-        self._household.joined(welcome)
+        self._household.joined(welcome, frozenset(tiers))
         for message, source_chain in list(self._submitted.values()):
             self._send_submitted(message, source_chain)
         # The first one soon, for the parent knows nothing of this child yet, but not all children at once.
