@@ -31,10 +31,12 @@ class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     owner: str
     generation: Annotated[int, Meta(ge=1, le=255)] = 1
     registry: str = ""
+    sector: Annotated[str, Meta(max_length=64)] = ""
 
 
 class _Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     authors: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
+    operators: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
 
 
 class _Capabilities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,6 +134,11 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def authors(self) -> tuple[VerifyKey, ...]:
         return tuple(parse_public(text, f"{FILE}: trust.authors") for text in self.trust.authors)
+
+    @property
+    def operators(self) -> tuple[VerifyKey, ...]:
+        """Whose desired states and policies this node takes."""
+        return tuple(parse_public(text, f"{FILE}: trust.operators") for text in self.trust.operators)
 
     @property
     def authorities(self) -> tuple[VerifyKey, ...]:

@@ -9,7 +9,7 @@ from nacl.signing import SigningKey, VerifyKey
 from host.core import cbor, cose
 from host.core.errors import MalformedData
 from host.core.limits import DEFAULT
-from host.core.manifest import SEMVER, Name
+from host.core.manifest import SEMVER, HookName, Name
 from host.core.text import safe
 
 AAD = b"snapcount fleet 1"
@@ -18,7 +18,7 @@ NONCE_BYTES = 16
 
 Digest = Annotated[str, Meta(pattern=DIGEST)]
 Version = Annotated[str, Meta(pattern=SEMVER)]
-State = Literal["fetching", "installing", "active", "failed"]
+State = Literal["fetching", "installing", "probation", "active", "failed", "rolled-back"]
 
 
 class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
@@ -38,7 +38,7 @@ class SkillState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(Frame, frozen=True, tag="hello"):
-    """Node to registry: who it is and what it runs."""
+    """Node to registry: who it is, what it runs, and what it can run. `serial` is that of the desired state it holds, 0 for none."""
 
     node: Name
     nonce: Annotated[bytes, Meta(max_length=64)]
@@ -46,6 +46,12 @@ class Hello(Frame, frozen=True, tag="hello"):
     certificate: Annotated[bytes, Meta(max_length=DEFAULT.certificate_bytes_max)]
     host: Annotated[str, Meta(max_length=80)]
     skills: Annotated[tuple[SkillState, ...], Meta(max_length=256)]
+    sector: Annotated[str, Meta(max_length=64)] = ""
+    host_version: Annotated[str, Meta(max_length=64)] = ""
+    abi: Annotated[tuple[int, ...], Meta(max_length=8)] = (1,)
+    capabilities: Annotated[tuple[HookName, ...], Meta(max_length=64)] = ()
+    features: Annotated[tuple[HookName, ...], Meta(max_length=64)] = ()
+    serial: Annotated[int, Meta(ge=0)] = 0
 
 
 class Announcement(Frame, frozen=True, tag="announce"):
@@ -55,6 +61,18 @@ class Announcement(Frame, frozen=True, tag="announce"):
     version: Version
     digest: Digest
     size: Annotated[int, Meta(ge=8)]
+
+
+class Desired(Frame, frozen=True, tag="desired"):
+    """Registry to node: its signed desired state (host/core/desired.py)."""
+
+    document: Annotated[bytes, Meta(max_length=DEFAULT.frame_bytes_max)]
+
+
+class Policy(Frame, frozen=True, tag="policy"):
+    """Registry to node: a signed quarantine policy (host/core/quarantine.py). It goes before everything else."""
+
+    document: Annotated[bytes, Meta(max_length=DEFAULT.policy_bytes_max)]
 
 
 class Progress(Frame, frozen=True, tag="progress"):
@@ -71,7 +89,7 @@ class Progress(Frame, frozen=True, tag="progress"):
 
 
 FromNode = Hello | Progress
-FromRegistry = Challenge | Announcement
+FromRegistry = Challenge | Announcement | Desired | Policy
 
 
 def seal(frame: FromNode, key: SigningKey) -> bytes:

@@ -62,6 +62,8 @@ class Limits:
     fetch_idle_s_max: int = 30
     fetch_total_s_max: int = 3_600
     nodes_connected_max: int = 5_000
+    policy_bytes_max: int = 4096
+    policies_max: int = 256
 
     # The mesh: messages and links.
     children_max: int = 1024

@@ -49,8 +49,23 @@ class SkillLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         )
 
 
+class MessageRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The versions of one kind of message that a skill speaks, from `min` to `max`: nodes with other versions of it are talked to in one that both know."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9._-]*\Z", max_length=64)]
+    min: Annotated[int, Meta(ge=1, le=65_535)]
+    max: Annotated[int, Meta(ge=1, le=65_535)]
+
+    def __post_init__(self) -> None:
+        if self.min > self.max:
+            raise ValueError(f"message {self.name}: min {self.min} is above max {self.max}")
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Name, version and needs of a skill. `generations` are the hardware generations it runs on; empty means every one."""
+    """Name, version and needs of a skill. `generations` are the hardware generations it runs on; empty means every one.
+
+    `host_min` is the oldest host that it runs on, `features` are the host features that it needs (host/core/capabilities.py), `messages` what it speaks.
+    """
 
     abi: Annotated[int, Meta(ge=1)] = ABI
     name: Name
@@ -63,6 +78,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     generations: Annotated[tuple[Annotated[int, Meta(ge=1, le=255)], ...], Meta(max_length=64)] = ()
     instance: Literal["fresh", "persistent"] = "fresh"
     limits: SkillLimits = SkillLimits()
+    # Absent rather than empty, so that a manifest without them has the bytes it always had.
+    host_min: Annotated[str, Meta(pattern=SEMVER)] | msgspec.UnsetType = msgspec.UNSET
+    features: Annotated[tuple[HookName, ...], Meta(max_length=32)] | msgspec.UnsetType = msgspec.UNSET
+    messages: Annotated[tuple[MessageRange, ...], Meta(max_length=32)] | msgspec.UnsetType = msgspec.UNSET
 
     def encode(self) -> bytes:
         return cbor.encode(msgspec.to_builtins(self))
@@ -77,7 +96,11 @@ def decode(content: bytes, what: str) -> Manifest:
 
 def check(manifest: Manifest, what: str) -> None:
     """What the types cannot say: nothing is named twice."""
-    for field, values in (("hooks", manifest.hooks), ("capabilities", manifest.capabilities), ("generations", manifest.generations)):
+    named: dict[str, tuple[object, ...]] = {
+        "hooks": manifest.hooks, "capabilities": manifest.capabilities, "generations": manifest.generations, "features": manifest.features or (),
+        "messages": tuple(message.name for message in manifest.messages or ()),
+    }  # fmt: skip
+    for field, values in named.items():
         if len(set(values)) != len(values):
             raise MalformedData(f"{what}: manifest: {field} names something twice")
 
