@@ -173,7 +173,10 @@ def _slopes(ring: list[Observation]) -> tuple[float, float]:
 
 
 def fit(ring: list[Observation], quantile: float) -> Estimate:
+    """The quantile of delay and work together, as they came: those of each alone would add up to a higher one."""
     per_weight, per_item = _slopes(ring)
     works = [seen.processing_ms / ((1.0 + per_weight * seen.weight) * (1.0 + per_item * seen.queue)) for seen in ring]
     rank = math.ceil(quantile * len(ring)) - 1
-    return Estimate(sorted(seen.delay_ms for seen in ring)[rank], single(sorted(works)[rank]), per_weight, per_item)
+    whole_ms = sorted(seen.delay_ms + work for seen, work in zip(ring, works, strict=True))[rank]
+    work_ms = sorted(works)[rank]
+    return Estimate(single(whole_ms - work_ms), single(work_ms), per_weight, per_item)

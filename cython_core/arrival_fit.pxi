@@ -57,14 +57,15 @@ cdef void fit_slopes(const Ring *ring, int count, Estimate *estimate) noexcept n
 
 
 cdef void fit(const Ring *ring, int count, double quantile, Estimate *estimate) noexcept nogil:
-    cdef double[SAMPLES] delays
+    cdef double[SAMPLES] wholes
     cdef double[SAMPLES] works
     cdef int i, rank = <int>ceil(quantile * count) - 1
-    cdef double factor
+    cdef double work
     fit_slopes(ring, count, estimate)
     for i in range(count):
-        factor = (1.0 + <double>estimate.per_weight * ring.weight[i]) * (1.0 + <double>estimate.per_item * ring.queue[i])
-        insert_sorted(delays, i, ring.delay_ms[i])
-        insert_sorted(works, i, ring.processing_ms[i] / factor)
-    estimate.one_way_ms = <float>delays[rank]
+        work = (1.0 + <double>estimate.per_weight * ring.weight[i]) * (1.0 + <double>estimate.per_item * ring.queue[i])
+        work = ring.processing_ms[i] / work
+        insert_sorted(wholes, i, ring.delay_ms[i] + work)
+        insert_sorted(works, i, work)
+    estimate.one_way_ms = <float>(wholes[rank] - works[rank])
     estimate.work_ms = <float>works[rank]

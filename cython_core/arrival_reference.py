@@ -5,7 +5,8 @@
 - The **base** estimator: one-way = RTT / 2; work by class (10, 50, 200, 100, 150, 60,000 ms); per_weight 0.5; per_item 0.1.
 - The **learned** one, which is the default: upper quantiles of the agent's own last 32 observations. The slopes come first, by a ridge
   regression of processing on weight and queue whose prior is the base model (an observation above three medians counts as three medians);
-  then work is the quantile of processing divided by both factors. With fewer than 8 observations an agent has the base model's lead.
+  then work is the quantile of processing divided by both factors, and one-way is what is missing from it to the quantile of delay and work together,
+  so that a lead covers that share and no more. With fewer than 8 observations an agent has the base model's lead.
   An estimate can also be **assigned**, for a row that stands for a subtree; it then takes the learned one's place.
 - An agent is scheduled when its lead is at most the time available, T - now; otherwise it is skipped: `lead_ms` is what it needs,
   `available_ms` what there is. One that is offline or quarantined needs an infinite lead, so it is always skipped.

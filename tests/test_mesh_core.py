@@ -498,13 +498,18 @@ class Slow:
 
 class Leaf:
     def __init__(self):
-        self.time, self.handler, self.answers = VirtualTime(NOW_MS), Slow(), []
+        self.time, self.handler, self._answers = VirtualTime(NOW_MS), Slow(), []
         self.clock, self.complaints = FleetClock(self.time), Complaints(lambda level, line: None)
         self.agent = Agent(self.time, self.clock, self.handler, Profiler(), self.complaints, self.answer)
         self.author = author()
 
     def answer(self, message_id, **fields):
-        self.answers.append(fields | {"id": message_id})
+        self._answers.append(fields | {"id": message_id})
+
+    @property
+    def answers(self):
+        self.time.run_for(0)  # they are deferred
+        return self._answers
 
     def take(self, topic="x.go", **fields):
         made = {"topic": topic, "verb": "act", "routing": "direct", "targets": ("*",), "ttl_ms": 10_000} | fields

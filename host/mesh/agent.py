@@ -157,7 +157,8 @@ class Agent:
         if len(self._answers) >= ANSWERS_KEPT:
             del self._answers[next(iter(self._answers))]
         self._answers[message_id] = answer
-        self._answer(message_id, **answer)
+        # Signing and sending takes longer than getting ready: of many agents in one process, all shall be ready before the first says so.
+        self._time.defer(partial(self._answer, message_id, **answer))
 
 
 @dataclass(frozen=True, slots=True)

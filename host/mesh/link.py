@@ -25,6 +25,10 @@ class Time(Protocol):
         """Calls once, at `at_ms` or soon after; a time that has passed means at once, but never before this returns."""
         ...
 
+    def defer(self, call: Callable[..., Any], *args: Any) -> None:
+        """Calls soon, once whatever is due by now has had its turn, and in the order asked for: for what may be some milliseconds late."""
+        ...
+
 
 class Link(Protocol):
     """One connection to one peer. Frames arrive whole and in order; on a link that is not `reliable` some may not arrive."""

@@ -54,6 +54,10 @@ class VirtualTime:
         self.post(at_ms, timer)
         return timer
 
+    def defer(self, call: Callable[..., Any], *args: Any) -> None:
+        """At this very moment, after what was asked for it before."""
+        self.call_at(self._now_ms, call, *args)
+
     def post(self, at_ms: float, to: "VirtualTimer | VirtualLink", frame: bytes = b"") -> None:
         """Without a timer of its own, a frame costs half."""
         self._made += 1
@@ -105,6 +109,9 @@ class VirtualClock:
         while self._shown_ms(true_ms) < at_ms:  # rounded down: whoever then waits for the rest would wait for ever, at one moment
             true_ms = nextafter(true_ms, inf)
         return self._time.call_at(true_ms, call, *args)
+
+    def defer(self, call: Callable[..., Any], *args: Any) -> None:
+        self._time.defer(call, *args)
 
     def _shown_ms(self, true_ms: float) -> float:
         return self._start_ms + self._offset_ms + (true_ms - self._start_ms) * self._rate
