@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find host sdk registry cython_core skills -type f -not -name '*.so' -not -name '*.c' -not -path '*/__pycache__/*') $(wildcard sdk/guest/c/*.c) setup.py pyproject.toml
 
-.PHONY: setup dev demo test lint bench clean
+.PHONY: setup dev demo test lint bench deb clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -47,6 +47,11 @@ bench: dev
 	$(BIN)/snapcount mesh bench --agents 3000 --profile classes --window-ms 500 --json
 	$(BIN)/snapcount mesh bench --profile heartbeats --json
 	$(BIN)/snapcount mesh bench --agents 300 --profile flood --window-ms 500 --json
+
+# dist/snapcount_VERSION_ARCH.deb, for Debian's own Python of this release; docs/install.md says how to install it.
+deb:
+	@/usr/bin/python3 -c 'import sys; sys.exit("the package needs Python 3.11 or newer, and /usr/bin/python3 is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@/usr/bin/python3 packaging/deb/build.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis cython_core/*.so cython_core/direct.c cython_core/strict.c

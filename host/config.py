@@ -5,7 +5,7 @@ import ipaddress
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,7 @@ CLASSES = "ABCDEF"
 NATS_SCHEME = "nats://"
 _PARENT = re.compile(r"(wss?://[^\s/]+:\d{1,5}(/\S*)?|nats://[A-Za-z0-9_.-]+)\Z")
 _LISTEN = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(?P<port>\d{1,5})\Z")
+_SOURCE = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?\Z")
 _BROKER = re.compile(r"(nats|tls|wss?)://\S+\Z")
 Text = Annotated[str, Meta(max_length=256)]
 
@@ -37,6 +38,13 @@ class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     authors: Annotated[tuple[str, ...], Meta(max_length=64)] = ()
     operators: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+    announcements: bool | None = None
+    metadata: Text = ""
+    safety_capabilities: Annotated[tuple[HookName, ...], Meta(max_length=64)] = ()
+
+    def __post_init__(self) -> None:
+        if self.metadata and not _SOURCE.match(self.metadata):
+            raise ValueError(f"trust.metadata: expected http://HOST:PORT/trust/metadata or https://…, found {self.metadata!r}")
 
 
 class _Capabilities(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +126,31 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class Supply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How blobs reach this node, and its children through it. `parents` are asked before the registry; 0 bytes/s is no ceiling."""
+
+    serve: Text = ""
+    parents: Annotated[tuple[Text, ...], Meta(max_length=8)] = ()
+    cache_mib: Annotated[int, Meta(ge=16, le=1 << 20)] = 64
+    down_bytes_s: Annotated[int, Meta(ge=0)] = 0
+    up_bytes_s: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        for parent in self.parents:
+            if not _SOURCE.match(parent):
+                raise ValueError(f"supply.parents: expected http://HOST:PORT or https://HOST:PORT, found {parent!r}")
+        found = _LISTEN.match(self.serve)
+        if self.serve and (found is None or int(found["port"]) > 65_535):
+            raise ValueError(f"supply.serve: expected HOST:PORT, found {self.serve!r}")
+
+    @property
+    def serves_on(self) -> tuple[str, int]:
+        """Host and port. Only where `serve` is not empty."""
+        found = _LISTEN.match(self.serve)
+        assert found is not None, "it was checked when the file was read"
+        return found["host"].strip("[]"), int(found["port"])
+
+
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parsed file. Keys are texts `ed25519:…`, as in the file."""
 
@@ -126,6 +159,18 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     capabilities: _Capabilities = _Capabilities()
     plugins: _Plugins = _Plugins()
     mesh: Mesh = Mesh()
+    supply: Supply = Supply()
+    drivers: Annotated[dict[str, dict[str, Any]], Meta(max_length=16)] = {}
+
+    def __post_init__(self) -> None:
+        for name in self.drivers:
+            if name not in self.plugins.native:
+                raise ValueError(f"drivers.{name}: settings of a plugin that plugins.native does not name: {', '.join(self.plugins.native) or 'it names none'}")
+        if self.supply.serve and not (_is_loopback(self.supply.serves_on[0]) or self.mesh.tls_certificate or self.mesh.insecure):
+            raise ValueError(
+                f"supply.serve: {self.supply.serve} can be reached from outside, and without TLS whoever is on the way reads what is sent (it is verified, "
+                "not hidden); set mesh.tls_certificate and mesh.tls_key, or mesh.insecure = true"
+            )
 
     @property
     def owner(self) -> VerifyKey:
@@ -139,6 +184,11 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def operators(self) -> tuple[VerifyKey, ...]:
         """Whose desired states and policies this node takes."""
         return tuple(parse_public(text, f"{FILE}: trust.operators") for text in self.trust.operators)
+
+    @property
+    def takes_announcements(self) -> bool:
+        said = self.trust.announcements
+        return not self.trust.operators if said is None else said
 
     @property
     def authorities(self) -> tuple[VerifyKey, ...]:
@@ -172,7 +222,8 @@ def digest(*parts: bytes) -> str:
 
 def template(
     name: str, owner: str, generation: int, registry: str, authors: tuple[str, ...], allowed: tuple[str, ...], native: tuple[str, ...],
-    mesh: Mesh | None = None,
+    mesh: Mesh | None = None, *, sector: str = "", operators: tuple[str, ...] = (), metadata: str = "", safety_capabilities: tuple[str, ...] = (),
+    announcements: bool | None = None,
 ) -> str:  # fmt: skip
     """A commented node.toml."""
 
@@ -180,6 +231,7 @@ def template(
         return "[" + ", ".join(map(json.dumps, values)) + "]"
 
     place = mesh or Mesh()
+    announced = "# announcements = true " if announcements is None else f"announcements = {json.dumps(announcements)}"
     return f"""\
 # What the owner of this node decided. No push changes this file.
 
@@ -188,15 +240,27 @@ name = "{name}"
 generation = {generation}          # hardware generation; a bundle may name those it runs on
 owner = "{owner}"
 registry = {json.dumps(registry)}       # where skills come from; empty: from nowhere
+sector = {json.dumps(sector)}               # the part of the fleet that it belongs to; roll-outs take from each
 
 [trust]
 authors = {texts(authors)}    # whose signature makes a skill acceptable
+operators = {texts(operators)}              # whose desired states and policies this node takes
+{announced}          # take what the registry announces; where it is not said: only without operators. What a desired state names is theirs alone
+metadata = {json.dumps(metadata)}               # http://HOST:PORT/trust/metadata: the operators' approvals (TUF); empty: an author's signature is enough
+safety_capabilities = {texts(safety_capabilities)}    # a skill that asks for one of these needs an approval in the safety lane
 
 [capabilities]
 allowed = {texts(allowed)}    # what skills may ask for at all
 
 [plugins]
-native = {texts(native)}    # drivers, by entry point of the group snapcount.plugins
+native = {texts(native)}    # drivers, by entry point of the group snapcount.plugins; the settings of each in a table [drivers.NAME]
+
+[supply]
+serve = ""                # HOST:PORT where this node serves bundles to its children; empty: it has none. TLS as for the mesh
+parents = []              # http://HOST:PORT of nodes that serve, asked in turn before the registry
+cache_mib = 64            # what a node that serves keeps for its children at most
+down_bytes_s = 0          # ceilings in bytes per second; 0: none
+up_bytes_s = 0
 
 [mesh]
 role = {json.dumps(place.role)}                 # agent, lead, coordinator or orchestrator; empty: in no mesh. After a change: `snapcount node certify`

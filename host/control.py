@@ -104,7 +104,7 @@ class ControlServer:
 
     async def _remove(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        await self._node.remove(name)
+        await self._node.take_off(name)
         return web.json_response({"removed": name})
 
 

@@ -4,18 +4,23 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from host.control import ControlServer
 from host.core.errors import HostFault
 from host.installed import measure_host, require_sealed
-from host.meshlink import MeshLink
+from host.meshlink import MeshLink, client_tls, server_tls
 from host.node import Node, log_line
-from host.supply.installer import CRASH_POINTS, Reach
+from host.supply.installer import CRASH_POINTS
+from host.supply.watcher import Reach
+from host.watchdog import Watchdog
 
 CRASH_AT = "SNAPCOUNT_CRASH_AT"
 LOCK = "node.lock"
+TICK_S = 1.0
+TRUST_S = 3_600.0
 
 
 def run(state: Path, *, development: bool) -> None:
@@ -30,7 +35,7 @@ def run(state: Path, *, development: bool) -> None:
             "info",
             f"{node.name}: host {measured.digest[:19]}, {measured.files} files{' sealed' if measured.sealed else ', development tree'}",
         )
-        _run(_serve(node, state), fast=bool(node.config.mesh.role))
+        _run(_serve(node, state, Watchdog()), fast=bool(node.config.mesh.role))
     finally:
         os.close(lock)
 
@@ -44,16 +49,22 @@ def _run(serving: Coroutine[Any, Any, None], *, fast: bool) -> None:
     uvloop.run(serving)
 
 
-async def _serve(node: Node, state: Path) -> None:
+async def _serve(node: Node, state: Path, watchdog: Watchdog) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    line = node.supply_line(server_tls(node.config.mesh, state), client_tls(node.config.mesh, state))
+    session = await line.start()
     mesh = MeshLink(node, state)
     await mesh.start()
+    node.spread_policy = mesh.spread
     control = ControlServer(node, state, mesh)
     await control.start()
-    link = loop.create_task(node.client.run()) if node.client else None
+    link = loop.create_task(node.client.run(session, line)) if node.client else None
+    trusting = loop.create_task(_refresh_trust(node)) if node.trust else None
+    ticking = loop.create_task(_tick(node, stop, watchdog))
+    watchdog.ready(f"{node.name}: ready")
     log_line("info", f"{node.name}: ready, {len(node.skills())} skill(s) active")
     waiting = loop.create_task(stop.wait())
     try:
@@ -62,15 +73,37 @@ async def _serve(node: Node, state: Path) -> None:
             link.result()
     finally:
         log_line("info", f"{node.name}: stopping")
-        for task in (waiting, link):
+        watchdog.stopping()
+        stop.set()  # a look that has begun is finished
+        for task in (waiting, link, trusting):
             if task:
                 task.cancel()
         node.interrupt()
-        await asyncio.wait([task for task in (waiting, link) if task])
+        await asyncio.wait([task for task in (waiting, link, trusting, ticking) if task])
+        await line.stop()
         await control.stop()
         await mesh.stop()
         await node.drain()
         node.close()
+
+
+async def _refresh_trust(node: Node) -> None:
+    """Approvals expire; a node that asks each hour is not surprised when it is told to install something."""
+    while True:
+        await node.refresh_trust()
+        await asyncio.sleep(TRUST_S)
+
+
+async def _tick(node: Node, stop: asyncio.Event, watchdog: Watchdog) -> None:
+    while not stop.is_set():
+        try:
+            await node.tick()
+            watchdog.beat()
+        except Exception as error:  # a defect costs this look, not the node
+            log_line("error", f"{node.name}: {error!r}")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TICK_S):
+                await stop.wait()
 
 
 def _take_lock(state: Path) -> int:

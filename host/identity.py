@@ -1,5 +1,6 @@
 """What is on disk of a node's identity and of its owner's decisions: key, certificate, cache key, safety envelope."""
 
+import base64
 import shutil
 import zlib
 from collections.abc import Callable
@@ -23,6 +24,7 @@ CACHE_KEY = Path("identity/cache.key")
 SAFETY = Path("safety/safety.toml")
 SAFETY_SIGNATURE = Path("safety/safety.toml.sig")
 TRIP = Path("safety/trip.json")
+REGISTRY_LOGIN = Path("identity/registry-login")
 CERTIFICATE_ID_BYTES = 16
 
 assert ROTATION_S < VALIDITY_S, "certificates overlap when they rotate"
@@ -37,6 +39,22 @@ def load_certificate(state: Path) -> bytes:
     """The node's certificate, empty when it has none yet."""
     path = state / CERTIFICATE
     return path.read_bytes() if path.exists() else b""
+
+
+def load_registry_login(state: Path, registry: str) -> dict[str, str]:
+    """The login for a registry that lets nobody pull without one: a file of one line `NAME:TOKEN`, as `snapcount registry token new` prints it.
+
+    Empty where there is no such file. Raises StateDamaged for one that others may read, or of another form.
+    """
+    path = state / REGISTRY_LOGIN
+    if not registry or not path.exists():
+        return {}
+    login = _read(path).strip()
+    if path.stat().st_mode & 0o077:
+        raise StateDamaged(f"{path}: a login that others can read; expected mode 0600: run chmod 600 and consider the token stolen")
+    if b":" not in login or b"\n" in login or len(login) > 1024:
+        raise StateDamaged(f"{path}: expected one line NAME:TOKEN")
+    return {registry: f"Basic {base64.b64encode(login).decode()}"}
 
 
 def load_cache_key(state: Path, random: Random) -> bytes:

@@ -6,6 +6,7 @@
 | `POST /v1/mesh/broadcast`, `ask`, `pipeline` (JSON: orchestrator.Request, the payload in base64) | the operation's result |
 | `POST /v1/mesh/delegate` (JSON: request, capability, count, ceiling) | the result, and who was chosen |
 | `POST /v1/mesh/freeze`, `thaw` (JSON: targets, reason) | the result |
+| `POST /v1/mesh/quarantine` (JSON: the signed policy in base64) | the result |
 | `POST /v1/mesh/send` (JSON: Letter) | `{"id": …, "connected": …}`; from an agent, a lead or a coordinator |
 
 An error is `{"code": …, "message": …, "exit_code": …}` with status 422.
@@ -55,6 +56,12 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     reason: Annotated[str, Meta(max_length=300)] = ""
 
 
+class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A document that an operator signed."""
+
+    document: Annotated[bytes, Meta(max_length=DEFAULT.policy_bytes_max)]
+
+
 class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A message of this node's own, for others in its fleet."""
 
@@ -69,7 +76,7 @@ class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def mesh_routes(peer: Peer | None) -> list[web.RouteDef]:
     """The routes for one peer; None is a node that is in no mesh, which says so."""
     operations = _Operations(peer)
-    posts = ("broadcast", "ask", "pipeline", "delegate", "freeze", "thaw", "send")
+    posts = ("broadcast", "ask", "pipeline", "delegate", "freeze", "thaw", "quarantine", "send")
     return [web.get("/v1/mesh/status", operations.status), *(web.post(f"/v1/mesh/{name}", getattr(operations, name)) for name in posts)]
 
 
@@ -171,6 +178,9 @@ class _Operations:
 
     async def thaw(self, request: web.Request) -> web.Response:
         return await self._operate((await _body(request, Control)).targets, self._orchestrator().thaw)
+
+    async def quarantine(self, request: web.Request) -> web.Response:
+        return await self._operate((await _body(request, Signed)).document, self._orchestrator().quarantine)
 
     async def send(self, request: web.Request) -> web.Response:
         if self._peer is None:

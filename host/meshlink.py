@@ -114,8 +114,8 @@ class Links:
 
     def __init__(self, settings: Mesh, state: Path, log: Callable[[str, str], None]) -> None:
         self._settings, self._log = settings, log
-        self._dialling = WebSocketTransport(_client_tls(settings, state))
-        self._listening = WebSocketTransport(_server_tls(settings, state))
+        self._dialling = WebSocketTransport(client_tls(settings, state))
+        self._listening = WebSocketTransport(server_tls(settings, state))
         self._nats = NatsTransport(settings.nats) if settings.nats else None
         self._waiting: asyncio.Task[None] | None = None
         self.listening = ""
@@ -187,7 +187,10 @@ class MeshLink:
             self._node.log("error", f"{self._node.name}: in no mesh: {self.problem}")
             return
         links = self._links = Links(self._settings, self._state, self._node.log)
-        world = World(LoopTime(), links, trust, self._node.random, random.Random(), self._node.log, self._keep)
+        node = self._node
+        world = World(
+            LoopTime(), links, trust, node.random, random.Random(), node.log, self._keep, node.take_policy, node.policies.documents
+        )
         self.peer = self._make(identity, world)
         try:
             if kept is not None:
@@ -207,6 +210,11 @@ class MeshLink:
             await self._handler.stop()
         if self._links is not None:
             await self._links.close()
+
+    def spread(self, document: bytes) -> None:
+        """Passes a quarantine policy that came another way, and is news, on to all below this node. On the event loop's thread."""
+        if isinstance(self.peer, TierPeer):
+            self.peer.spread(document)
 
     def status(self) -> dict[str, Any] | None:
         """None for a node that is to be in no mesh."""
@@ -262,7 +270,8 @@ class MeshLink:
             self._node.log("error", f"{self._node.name}: whether it is frozen cannot be kept: {error}")
 
 
-def _server_tls(settings: Mesh, state: Path) -> ssl.SSLContext | None:
+def server_tls(settings: Mesh, state: Path) -> ssl.SSLContext | None:
+    """What this node shows those who dial it, for its mesh and for its blobs; None for no TLS."""
     if not settings.tls_certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -271,7 +280,8 @@ def _server_tls(settings: Mesh, state: Path) -> ssl.SSLContext | None:
     )
 
 
-def _client_tls(settings: Mesh, state: Path) -> ssl.SSLContext | None:
+def client_tls(settings: Mesh, state: Path) -> ssl.SSLContext | None:
+    """Whose certificates this node believes when it dials; None for those that the system does."""
     if not settings.tls_authority:
         return None
     context = ssl.create_default_context()

@@ -2,27 +2,31 @@
 
 import asyncio
 import os
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from random import Random as Dice
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from nacl.signing import SigningKey
 
 from host import config, identity
-from host.core import attestation, files, safety
+from host.core import attestation, cbor, files, safety
 from host.core.attestation import ActiveSkill, Measurement, Report
 from host.core.capabilities import BUILT_IN, grant
 from host.core.certificate import verify_chain
 from host.core.clock import Clock, Random, SystemClock, SystemRandom
-from host.core.errors import Busy, CertificateInvalid, DeadlineExceeded, HostFault, UsageError
+from host.core.commands import Home
+from host.core.errors import Busy, CertificateInvalid, DeadlineExceeded, HostFault, SnapcountError, UsageError
 from host.core.fleet import SkillState
 from host.core.manifest import Manifest
 from host.core.text import safe
+from host.plugins.attended import Attended
 from host.plugins.contract import SHAPES, HandleReply, HandleRequest, PlanReport, PlanSettings, Shape
 from host.plugins.driver import Driver
 from host.plugins.manager import PluginManager, gates
@@ -30,9 +34,18 @@ from host.sandbox.cache import CompiledCache
 from host.sandbox.engine import default_engine
 from host.sandbox.imports import HostServices
 from host.supply.client import RegistryClient
-from host.supply.installer import Installer, NodeFacts, Reach, Workshop
+from host.supply.desired import Keeper
+from host.supply.facts import NodeFacts, host_version
+from host.supply.installer import Installer, Workshop
 from host.supply.journal import Journal
+from host.supply.line import SupplyLine, Terms
+from host.supply.policies import PolicyStore
+from host.supply.probation import Ended
 from host.supply.store import SkillStore
+from host.supply.watcher import Reach
+
+if TYPE_CHECKING:
+    from host.supply.trust import TrustClient
 
 CALLS_AT_ONCE = 4
 CALLED = tuple(sorted(SHAPES.keys() - {"self_test"}))  # the node asks that one itself, when a skill comes in
@@ -53,6 +66,7 @@ class Node:
         self.config = config.load(state)
         self.name = self.config.node.name
         self.generation = self.config.node.generation
+        self.sector = self.config.node.sector
         self.key: SigningKey = identity.load_key(state)
         self.certificate = identity.load_certificate(state)
         self.measured, self.host_digest = measured, measured.digest
@@ -66,20 +80,34 @@ class Node:
         self.envelope = identity.load_envelope(state, self.config.owner, self.journal.refused)
         self.manager = PluginManager()
         self.manager.load_native(self.config.plugins.native)
-        self.drivers: dict[str, Driver] = self.manager.drivers()
+        self.drivers: dict[str, Driver] = self.manager.drivers(self.config.drivers, self.envelope.limits)
         self._gates = gates(self.drivers, self.envelope, clock)
         self.allowed = frozenset(self.config.capabilities.allowed) & (BUILT_IN | frozenset(self.drivers))
         shop = Workshop(
             default_engine(), CompiledCache(state / "compiled", identity.load_cache_key(state, random)), SkillStore(state), self.journal, self.manager, clock
         )  # fmt: skip
-        self.installer = Installer(shop, NodeFacts(self.generation, self.allowed, self.config.authors), self._services_for, reach)
+        self.trust = self._trust_client(state)
+        facts = NodeFacts(self.generation, self.allowed, self.config.authors, host_version(), self.trust.require if self.trust else lambda bundle: None)
+        self.installer = Installer(shop, facts, self._services_for, reach)
+        operators = self.config.operators
+        self._keeper = Keeper(state, self.name, operators, clock, Dice(), log) if operators else None
+        self._line: SupplyLine | None = None
+        self.spread_policy: Callable[[bytes], object] = lambda document: None
+        self.flags: frozenset[str] = self._keeper.flags if self._keeper else frozenset()
+        self.policies = PolicyStore(state, operators, clock, self.manager.police, log)
+        self.manager.quarantine.on_anomaly = self.policies.shows
         self._store = shop.store
         self._engine = shop.engine
         self._stopping = threading.Event()
+        self.attended = Attended(self.drivers, self._stopping.is_set)
         self._installing = asyncio.Lock()
         self.machine = asyncio.Lock()
         self._calls = ThreadPoolExecutor(CALLS_AT_ONCE, "snapcount-call")
-        self.client = RegistryClient(self.config.node.registry, self, log) if self.config.node.registry else None
+        self.client = (
+            RegistryClient(self.config.node.registry, self, log, self._keeper, announcements=self.config.takes_announcements)
+            if self.config.node.registry
+            else None
+        )
 
     @classmethod
     def open(
@@ -95,10 +123,64 @@ class Node:
     def skills(self) -> list[SkillState]:
         return [SkillState(v.name, v.skill.manifest.version, v.digest) for v in self.manager.skills.values()]
 
-    async def install(self, data: bytes, digest: str) -> None:
-        """Installs off the event loop, one bundle at a time. Raises SnapcountError; then nothing has changed."""
+    async def install(self, data: bytes, digest: str, *, probation_s: int = 0, downgrade: bool = False, again: bool = False) -> None:
+        """Installs off the event loop, one bundle at a time (see Installer.install). Raises SnapcountError; then nothing has changed."""
+        await self.refresh_trust()
         async with self._installing:
-            await asyncio.to_thread(self.installer.install, data, digest)
+            await asyncio.to_thread(self.installer.install, data, digest, probation_s=probation_s, downgrade=downgrade, again=again)
+
+    async def refresh_trust(self) -> None:
+        """Asks for the operators' newest approvals, where this node goes by them. Without an answer, what is here counts until it expires."""
+        if self.trust is not None:
+            try:
+                await self.trust.refresh()
+            except SnapcountError as error:
+                self.log("warning", f"trust metadata: {error}")
+
+    def supply_line(self, tls: ssl.SSLContext | None = None, authority: ssl.SSLContext | None = None) -> SupplyLine:
+        """Where its bundles come from, and its children's; the caller starts and stops it. `tls` is shown to children, `authority` believed of parents."""
+        settings, registry = self.config.supply, self.config.node.registry
+        terms = Terms(
+            (*settings.parents, *([registry] if registry else [])), settings.serves_on if settings.serve else None, cache_mib=settings.cache_mib,
+            down_bytes_s=settings.down_bytes_s, up_bytes_s=settings.up_bytes_s, authorization=identity.load_registry_login(self._state, registry),
+            authority=authority,
+        )  # fmt: skip
+        self._line = SupplyLine(self._state, self._store, terms, self.log, tls)
+        return self._line
+
+    async def tick(self) -> list[Ended]:
+        """What time brings, once a second or so: probations end, quarantine policies expire, and both are kept. The probations that have ended."""
+        if self.envelope.tripped is not None:
+            await asyncio.to_thread(self.attended.stop, f"safe mode: {self.envelope.tripped.reason}")
+        await asyncio.to_thread(self._save_policies, self.policies.tick)
+        if self._installing.locked():
+            return []
+        async with self._installing:
+            ended = await asyncio.to_thread(self.installer.tick)
+        for one in ended:
+            went = f"is kept: {one.cause}" if one.state == "active" else f"went back to {one.now or 'none'}: {one.cause}"
+            self.log("info" if one.state == "active" else "error", f"{one.name} {one.version}: its probation is over, it {went}")
+        if ended and self.client is not None:
+            await self.client.ended(ended)
+        return ended
+
+    def on_probation(self, name: str) -> bool:
+        return self.installer.watching(name) is not None
+
+    def wishes_changed(self) -> None:
+        """Another desired state is held: its feature flags count from now on."""
+        if self._keeper is not None:
+            self.flags = self._keeper.flags
+
+    def take_policy(self, document: bytes) -> bool:
+        """Acts on a signed quarantine policy at once, on the event loop's thread; soon after, it is on disk. False for one that it has.
+
+        Raises what PolicyStore.take does.
+        """
+        news = self.policies.take(document)
+        if news:
+            asyncio.get_running_loop().run_in_executor(None, self._save_policies, self.policies.save)
+        return news
 
     async def roll_back(self, name: str) -> str:
         """Goes back to the version before the active one, and returns its number."""
@@ -112,6 +194,14 @@ class Node:
         async with self._installing:
             await asyncio.to_thread(self.installer.remove, name)
         await self._tell_registry()
+
+    async def take_off(self, name: str) -> None:
+        """The owner takes a skill off, against what the operators want if need be: it stays off until they ask anew. Raises UsageError as `remove`."""
+        version = self.manager.skills.get(name)
+        if version is not None and self.client is not None and self._keeper is not None and self._keeper.wanted(version.digest):
+            cause = "the owner of this node took it off"
+            await self.client.ended([Ended(name, version.skill.manifest.version, version.digest, "rolled-back", cause, "")])
+        await self.remove(name)
 
     async def drain(self) -> None:
         """Returns when no install is under way."""
@@ -147,7 +237,31 @@ class Node:
                 first = f"; the first: line {report.problems[0].line}: {report.problems[0].message}" if report.problems else ""
                 raise UsageError(f"the program was not understood whole, so nothing was moved: {report.problems_total} problem(s){first}")
             self.envelope.require_box(report.bbox_mm.min, report.bbox_mm.max, "the program")
-            return await self._job(program(), settings, run=True)
+            self.attended.begin()
+            try:
+                return await self._job(self.attended.pieces(program()), settings, run=True)
+            finally:  # whatever the skill says: the machine does what it was told, and says itself how that went
+                await self._off_loop(self.attended.settle)
+
+    async def operate(self, capability: str, action: str) -> dict[str, Any]:
+        """What a person asks of a machine: `home`, through the safety envelope, or an action of the driver's own; its status after it.
+
+        Raises UsageError for what it does not know, Busy for homing during a job, UnsafeCommand, MachineError.
+        """
+        if action != "home":
+            return await asyncio.to_thread(self.attended.operate, capability, action)
+        gate = self._gates.get(capability)
+        if gate is None:
+            raise UsageError(f"this node has no machine behind {safe(capability, 64)!r}; there is {', '.join(sorted(self._gates)) or 'none'}")
+        if self.machine.locked():
+            raise Busy(f"{self.name}: a job is running on its machine, or a message is moving it")
+        async with self.machine:
+            self.attended.begin()
+            try:
+                await asyncio.to_thread(gate.ask, "a person", cbor.encode(Home()))
+            finally:
+                await asyncio.to_thread(self.attended.settle)
+        return self.drivers[capability].status()
 
     def attest(self, nonce: bytes) -> bytes:
         """A signed report of what runs here (host/core/attestation.py)."""
@@ -166,14 +280,17 @@ class Node:
             "uptime_s": round((self.clock.monotonic_ms() - self._started_ms) / 1000, 1), "resident_bytes": resident_bytes(),
             "host": self.measured.digest, "sealed": self.measured.sealed,
             "registry": {"url": self.config.node.registry, "connected": bool(self.client and self.client.connected)},
+            "supply": self._line.status() if self._line else None,
             "capabilities": sorted(self.allowed),
             "skills": [
                 {"name": v.name, "version": v.skill.manifest.version, "digest": v.digest, "hooks": list(v.skill.manifest.hooks),
-                 "calls": v.calls, "faults": v.faults, "call_us_p50": v.call_us_p50(), "path": v.skill.path}
+                 "calls": v.calls, "faults": v.faults, "call_us_p50": v.call_us_p50(), "path": v.skill.path, "probation": self._probation(v.name),
+                 "quarantined": sorted(v.barred or ())}
                 for v in self.manager.skills.values()
             ],
             "safe_mode": None if tripped is None else {"id": tripped.id, "at_ms": tripped.at_ms, "reason": tripped.reason},
             "limits": safety.as_dict(self.envelope.limits),
+            "policies": self.policies.status(), "flags": sorted(self.flags), "desired_serial": self._keeper.serial if self._keeper else 0,
             "machines": {capability: driver.status() for capability, driver in self.drivers.items()},
             "audit": self.journal.audit(5), "installs": self.journal.installs(5),
         }  # fmt: skip
@@ -181,11 +298,21 @@ class Node:
     def interrupt(self) -> None:
         """Ends what is running now, calls and jobs, with an error to each caller: for a node that stops."""
         self._stopping.set()
+        self.installer.close_books()
         self._engine.interrupt()
 
     def close(self) -> None:
         self._calls.shutdown(wait=True, cancel_futures=True)
+        self.attended.close()
+        self._save_policies(self.policies.save)
+        self.installer.stop()
         self.journal.close()
+
+    def _save_policies(self, save: Callable[[], None]) -> None:
+        try:
+            save()
+        except HostFault as error:  # they are in force; the next tick tries again
+            self.log("error", f"quarantine policies: {error}")
 
     async def _job(self, program: Iterable[bytes], settings: PlanSettings, *, run: bool) -> PlanReport:
         report = await self._off_loop(lambda: self.manager.hook.plan_job(program=self._until_stopped(program), settings=settings, run=run))
@@ -214,7 +341,21 @@ class Node:
         return HostServices(
             label, granted, self.clock, self.random, log=lambda level, line: self.log(level, f"[{label}] {line}"),
             state=self.journal.state(manifest.name), ask=lambda capability, request: self._gates[capability].ask(label, request),
+            flags=lambda: self.flags,
         )  # fmt: skip
+
+    def _trust_client(self, state: Path) -> "TrustClient | None":
+        if not self.config.trust.metadata:
+            return None
+        from host.supply.trust import TrustClient  # TUF's client takes a tenth of a second and memory
+
+        return TrustClient(
+            state / "trust", self.config.trust.metadata, self.clock, safety_capabilities=frozenset(self.config.trust.safety_capabilities)
+        )
+
+    def _probation(self, name: str) -> dict[str, Any] | None:
+        watch = self.installer.watching(name)
+        return None if watch is None else {"window_s": watch.window_s, "watched_s": watch.watched_ms // 1000, "previous": watch.previous}
 
     def _check_certificate(self) -> None:
         # A node that was cut off for weeks keeps working with an expired certificate; who needs a valid one will say so.

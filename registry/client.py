@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -10,23 +11,27 @@ from typing import Any
 from urllib.parse import quote
 
 from host.core.errors import NetworkError, TooLarge, UntrustedInput, UsageError
+from host.core.oci_auth import Credentials
 from host.core.text import safe
 
 POLL_S = 0.1
+TOKEN_VARIABLE = "SNAPCOUNT_TOKEN"
 DECIDED = ("active", "failed", "away")  # away: it left before it was done, and is told again when it comes back
 TIMEOUT_S = 30.0
 JSON_BYTES_MAX = 64 << 20
 
 
 class RegistryHttp:
-    """Speaks to one registry."""
+    """Speaks to one registry, with a token (`NAME:SECRET`) where one is given or the environment has one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"expected the registry's address as http://HOST:PORT, found {safe(url)!r}")
         if safe(url) != url:
             raise UsageError(f"registry {safe(url)}: an address is one line without control characters")
         self._url = url.rstrip("/")
+        token = token or os.environ.get(TOKEN_VARIABLE, "")
+        self._credentials = Credentials.parse(token) if token else None
 
     def upload(self, data: bytes) -> dict[str, Any]:
         """Keeps the bundle in the registry; its announcement."""
@@ -64,6 +69,8 @@ class RegistryHttp:
         headers = {"Content-Type": "application/octet-stream"}
         try:
             request = urllib.request.Request(self._url + path, data=body, method=method, headers=headers)
+            if self._credentials is not None:
+                request.add_unredirected_header("Authorization", self._credentials.basic)
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
                 raw = response.read(JSON_BYTES_MAX + 1)
         except urllib.error.HTTPError as error:

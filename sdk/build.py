@@ -1,110 +1,96 @@
-"""Builds a skill: compiles with the one pinned compiler, strips what differs between machines, and adds the manifest.
+"""Builds a skill: compiles with the language's pinned compiler, strips what differs between machines, and adds the manifest.
 
 The same sources give the same bytes wherever they are built: sources are named relative to their folder, and debug sections, the only ones that hold
-paths, are dropped. Names of functions stay, for backtraces.
+paths, are dropped. Names of functions stay, for backtraces. `verify` proves it for one project.
 """
 
-import importlib.util
-import os
-import subprocess
-import sys
+import shutil
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from host.core import files
-from host.core.bundle import UnverifiedBundle, digest_of, with_manifest
-from host.core.errors import UsageError
-from host.core.text import safe
+from host.core import files, wasm
+from host.core.bundle import SIGNATURE_SECTION, UnverifiedBundle, digest_of, with_manifest
 from host.plugins.adapter import require_known_hooks
 from host.sandbox.engine import default_engine
+from sdk import project as projects
 from sdk.local import user_cache
 from sdk.project import Project
+from sdk.toolchains import COMPILERS, Say
+from sdk.toolchains.process import BuildFailed
 
-ZIG_VERSION = "0.17.0"
-GUEST = Path(__file__).resolve().parent / "guest"
-# One job: with several, the numbers in the names of functions differ from build to build.
-# `-g -g0` keeps the names of functions and drops DWARF. Zig puts the stack first by itself, so an overflow traps.
-# What docs/abi.md allows, feature by feature.
-CPU = "-mcpu=mvp+bulk_memory+sign_ext+nontrapping_fptoint+multivalue+mutable_globals"
-TARGET = ("-target", "wasm32-freestanding", CPU)
-STACK_BYTES = 65_536
+__all__ = ["BuildFailed", "Verification", "build", "compiled", "verify"]
+
 DROPPED_SECTIONS = (".debug", "producers", "target_features", "sourceMappingURL")
-COMPILE_S_MAX = 300
 
 
-class BuildFailed(UsageError):
-    """The compiler refused the sources. `output` is what it said, for the terminal."""
-
-    code = "build_failed"
-
-    def __init__(self, message: str, output: str) -> None:
-        super().__init__(message)
-        self.output = output
+def _silent(line: str) -> None:
+    """Says nothing."""
 
 
-def build(project: Project, target: Path | None = None) -> Path:
-    """Compiles, and writes the unsigned bundle to `target` (the project's own place by default). Nothing is written when it fails."""
-    _require_compiler()
-    with tempfile.TemporaryDirectory(prefix="snapcount-build-") as scratch:
-        compiled = Path(scratch) / "module.wasm"
-        command = _zig(project, compiled) if project.lang == "zig" else _c(project, compiled)
-        _run(project, command, compiled)
-        module = compiled.read_bytes()
-    what = project.manifest.name
-    bundle = with_manifest(strip(module, what), project.manifest, what)
-    require_known_hooks(UnverifiedBundle.parse(bundle, what).manifest.hooks, what)
-    user_cache().module(default_engine(), bundle, digest_of(bundle), project.manifest)  # what a node would refuse is refused here
+def build(project: Project, target: Path | None = None, say: Say = _silent) -> Path:
+    """Compiles, and writes the unsigned bundle to `target` (the project's own place by default). Nothing is written when it fails.
+
+    Raises BuildFailed for what the compiler refuses, UsageError where a toolchain is missing, and whatever a node would refuse the bundle with.
+    """
+    bundle = compiled(project, say)
     files.write_atomic(target or project.module, bundle)
     return target or project.module
 
 
+def compiled(project: Project, say: Say = _silent) -> bytes:
+    """The unsigned bundle of a project."""
+    what = project.manifest.name
+    with tempfile.TemporaryDirectory(prefix="snapcount-build-") as scratch:
+        module = COMPILERS[project.lang](project, Path(scratch), say)
+    bundle = with_manifest(strip(module, what), project.manifest, what)
+    require_known_hooks(UnverifiedBundle.parse(bundle, what).manifest.hooks, what)
+    user_cache().module(default_engine(), bundle, digest_of(bundle), project.manifest)  # what a node would refuse is refused here
+    return bundle
+
+
 def strip(module: bytes, what: str) -> bytes:
     """The module without debug information and tool names."""
-    from host.core.wasm import without_custom
-
-    return without_custom(module, what, DROPPED_SECTIONS)
+    return wasm.without_custom(module, what, DROPPED_SECTIONS)
 
 
-def _zig(project: Project, compiled: Path) -> list[str]:
-    return [
-        "build-exe", *TARGET, "-O", "ReleaseFast" if project.optimize == "speed" else "ReleaseSmall", "-fno-entry", "-rdynamic", "--stack", str(STACK_BYTES), "-j1",
-        "--dep", "snapcount", f"-Mroot={project.source.relative_to(project.folder.resolve())}", f"-Msnapcount={GUEST / 'zig' / 'snapcount.zig'}",
-        f"-femit-bin={compiled}",
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Verification:
+    """What became of two builds of one project in two other places. `in_place` is None where the project has no bundle yet."""
+
+    first: str
+    second: str
+    in_place: str | None
+    leaks: tuple[str, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        found = [f"the module names {path}, a path of this machine" for path in self.leaks]
+        if self.first != self.second:
+            found.append(f"two builds in two folders differ: {self.first[:19]}… and {self.second[:19]}…")
+        elif self.in_place not in (None, self.first):
+            found.append(f"the bundle in place is {str(self.in_place)[:19]}…, not what its sources give, {self.first[:19]}…: build it again")
+        return tuple(found)
 
 
-def _c(project: Project, compiled: Path) -> list[str]:
-    sources = sorted(project.source.parent.glob("*.c"))
-    return [
-        "cc", *TARGET, "-O2" if project.optimize == "speed" else "-Os", "-std=c11", "-ffreestanding", "-nostdlib", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-g", "-g0",
-        "-Wl,--no-entry", "-Wl,--gc-sections", f"-Wl,-z,stack-size={STACK_BYTES}",
-        f"-I{GUEST / 'c'}", f"-I{project.source.parent}",
-        *(str(path.relative_to(project.folder.resolve())) for path in sources), *map(str, sorted((GUEST / "c").glob("*.c"))), "-o", str(compiled),
-    ]  # fmt: skip
+def verify(project: Project, say: Say = _silent) -> Verification:
+    """Builds copies of the project in two new folders, and compares them with each other and with the bundle in place, signatures aside."""
+    with tempfile.TemporaryDirectory(prefix="snapcount-verify-") as scratch:
+        folders = [Path(scratch) / "a", Path(scratch) / "another" / "place"]
+        built = [_elsewhere(project, folder, say) for folder in folders]
+        places = {scratch, str(project.folder.resolve()), str(Path.home())} - {"/"}
+    leaks = tuple(sorted(path for path in places if any(path.encode() in bundle for bundle in built)))
+    first, second = map(digest_of, built)
+    return Verification(first, second, _in_place(project), leaks)
 
 
-def _run(project: Project, command: list[str], compiled: Path) -> None:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snapcount" / "zig"
-    environment = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(compiled.parent / "zig"), "NO_COLOR": "1"}
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-P", "-m", "ziglang", *command], cwd=project.folder, env=environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=COMPILE_S_MAX, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise BuildFailed(f"{project.manifest.name}: the compiler took more than {COMPILE_S_MAX} s and was stopped", "") from error
-    if ended.returncode != 0 or not compiled.exists():
-        first = next((line for line in ended.stderr.splitlines() if "error" in line), f"the compiler ended with {ended.returncode}")
-        raise BuildFailed(f"{project.manifest.name}: does not compile: {safe(first)}", ended.stderr)
+def _elsewhere(project: Project, folder: Path, say: Callable[[str], None]) -> bytes:
+    shutil.copytree(project.folder, folder, ignore=shutil.ignore_patterns("*.wasm", ".*"), symlinks=True)
+    return compiled(projects.load(folder), say)
 
 
-def _require_compiler() -> None:
-    if importlib.util.find_spec("ziglang") is None:
-        raise UsageError(f"the guest compiler is missing: install it with `pip install ziglang=={ZIG_VERSION}` (it unpacks to 400 MB)")
-    try:
-        found = version("ziglang")
-    except PackageNotFoundError:
-        found = "an unknown version"
-    if found != ZIG_VERSION:
-        raise UsageError(f"builds are reproducible with ziglang {ZIG_VERSION} only, found {found}: pip install ziglang=={ZIG_VERSION}")
+def _in_place(project: Project) -> str | None:
+    if not project.module.is_file():
+        return None
+    return digest_of(wasm.without_custom(project.module.read_bytes(), str(project.module), (SIGNATURE_SECTION,)))

@@ -1,10 +1,11 @@
-"""A skill's project: a folder with `skill.toml`, its sources and its vectors."""
+"""A skill's project: a folder with `skill.toml`, its sources and its vectors. Lineages of one skill may share a folder of vectors (`[test]`)."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from host.core import manifest, toml
 from host.core.errors import MalformedData, UsageError
@@ -14,10 +15,31 @@ from host.core.text import safe
 FILE = "skill.toml"
 
 
+Lang = Literal["zig", "c", "rust", "assemblyscript"]
+
+
 class _Build(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    lang: Literal["zig", "c"]
+    lang: Lang
     source: str
     optimize: Literal["size", "speed"] = "size"
+
+
+class _Test(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    vectors: str = "vectors"
+
+
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far two numbers may lie apart: the greater of the two allowances counts, and `relative` is of the larger number."""
+
+    relative: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    absolute: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How lineages are compared: fields of the reply by their path without indices, as `products.yield_kg.sigma`, or a part of its beginning."""
+
+    default: Tolerance = Tolerance()
+    fields: dict[str, Tolerance] = {}
 
 
 class _Skill(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -36,6 +58,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skill: _Skill
     build: _Build
     limits: SkillLimits = SkillLimits()
+    test: _Test = _Test()
+    compare: Comparison = Comparison()
 
 
 @dataclass(frozen=True)
@@ -44,18 +68,16 @@ class Project:
 
     folder: Path
     manifest: Manifest
-    lang: Literal["zig", "c"]
+    lang: Lang
     source: Path
     optimize: Literal["size", "speed"]
+    vectors: Path
+    compare: Comparison
 
     @property
     def module(self) -> Path:
         """Where `snapcount skill build` puts the bundle."""
         return self.folder / f"{self.manifest.name}.wasm"
-
-    @property
-    def vectors(self) -> Path:
-        return self.folder / "vectors"
 
 
 def load(folder: Path) -> Project:
@@ -76,4 +98,4 @@ def load(folder: Path) -> Project:
         raise MalformedData(f"{path}: build.source leaves the project's folder: {parsed.build.source}")
     if not source.is_file():
         raise MalformedData(f"{path}: build.source: there is no file {source}")
-    return Project(folder, described, parsed.build.lang, source, parsed.build.optimize)
+    return Project(folder, described, parsed.build.lang, source, parsed.build.optimize, folder / parsed.test.vectors, parsed.compare)

@@ -24,7 +24,7 @@ HELP_S_MAX = 0.25
 COMMANDS = {
     "skill": {"new", "build", "check", "test", "bench", "inspect", "sign"},
     "keys": {"new", "show"},
-    "node": {"init", "run", "status", "attest", "call", "send", "rollback", "remove", "trip", "reset", "sign-safety", "certify"},
+    "node": {"init", "doctor", "run", "status", "attest", "call", "send", "rollback", "remove", "trip", "reset", "sign-safety", "certify"},
     "registry": {"serve", "nodes"},
     "fleet": {"push", "withdraw", "status", "broadcast", "ask", "delegate", "freeze", "thaw"},
     "job": {"plan", "run"},

@@ -36,7 +36,7 @@ from host.daemon import CRASH_AT
 from host.installed import measure_host
 from host.node import Node
 from host.plugins.contract import HandleReply, HandleRequest, PlanReport, PlanSettings
-from host.supply.installer import CRASH_POINTS
+from host.supply.installer import INSTALL_POINTS
 from host.supply.store import SkillStore
 from sdk.demo.samples import ASSAY, BID, BOUNTY
 from skills import module_path
@@ -158,7 +158,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, make_state: MakeState, mak
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("point", CRASH_POINTS)
+@pytest.mark.parametrize("point", INSTALL_POINTS)
 def test_a_kill_at_any_point_of_an_install_leaves_the_old_skill_or_the_new_one(
     point: str, tmp_path: Path, make_state: MakeState, make_skill: MakeSkill
 ) -> None:

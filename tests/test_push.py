@@ -139,6 +139,17 @@ class Scene:
         return [skill.version for skill in self.node.skills()]
 
 
+async def link(node: Node) -> None:
+    """The node's link to its registry, as the daemon keeps it."""
+    line = node.supply_line()
+    session = await line.start()
+    try:
+        assert node.client is not None
+        await node.client.run(session, line)
+    finally:
+        await line.stop()
+
+
 @asynccontextmanager
 async def connected(tmp_path: Path, clock: Clock, make_state: MakeState, make_skill: MakeSkill) -> AsyncIterator[Scene]:
     liar, log = Liar(), []
@@ -148,7 +159,7 @@ async def connected(tmp_path: Path, clock: Clock, make_state: MakeState, make_sk
     first = make_skill(version=BEFORE)
     await node.install(first, digest_of(first))
     assert node.client is not None
-    task = asyncio.create_task(node.client.run())
+    task = asyncio.create_task(link(node))
     try:
         await until(lambda: liar.hellos)
         yield Scene(node, liar, log)
@@ -502,7 +513,7 @@ def test_a_push_through_a_real_registry_is_followed_to_its_end(
         state = make_state(tmp_path / "node", clock, registry=ready.result())
         node = Node.open(state, MEASURED, clock=clock, log=lambda level, line: None)
         assert node.client is not None
-        linked = asyncio.create_task(node.client.run())
+        linked = asyncio.create_task(link(node))
         try:
             await until(lambda: node.client.connected and "node-01 connected" in log)  # type: ignore[union-attr]
             states = await asyncio.to_thread(push, http, make_skill())
@@ -615,7 +626,7 @@ def test_a_node_with_an_address_that_is_none_says_so_and_stays(
             make_state(tmp_path / "node", clock, registry=url), MEASURED, clock=clock, log=lambda level, line: log.append(line)
         )
         assert node.client is not None
-        task = asyncio.create_task(node.client.run())
+        task = asyncio.create_task(link(node))
         try:
             await until(lambda: log or task.done())
             assert not task.done()

@@ -26,6 +26,7 @@ from host.core.clock import Clock
 from host.core.errors import HostFault, StateDamaged
 from host.core.fleet import Announcement, Hello, Progress, SkillState
 from host.core.limits import DEFAULT
+from registry import links as links_module
 from registry import server as server_module
 from registry.fleet import Fleet
 from registry.server import RegistryServer, serve
@@ -41,7 +42,9 @@ def digest_of(data: bytes) -> str:
 
 
 def tree(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    """The files below the registry's folder, but for its databases, its key, and what describes a bundle to OCI clients (JSON)."""
+    files = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(("registry.db", "rollouts.db", "operator."))]
+    return sorted(str(path.relative_to(root)) for path in files if path.parent.name != "sha256" or path.read_bytes()[:1] != b"{")
 
 
 @dataclass
@@ -190,14 +193,14 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets bounds of the server lower, so that a test need not send 16 MiB or dial 5,000 times."""
-    return lambda **bounds: monkeypatch.setattr(server_module, "DEFAULT", replace(DEFAULT, **bounds))
+    return lambda **bounds: [monkeypatch.setattr(module, "DEFAULT", replace(DEFAULT, **bounds)) for module in (server_module, links_module)]
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True, text=True, check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=640k", "tmpfs", str(disk)], capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
     yield disk
@@ -420,7 +423,7 @@ def test_a_full_disk_is_507_and_nothing_is_half_written(small_disk: Path, clock:
     async def scenario() -> None:
         async with running(small_disk / "registry", clock) as r:
             kept = await r.upload(make_skill())
-            status, answer = await r.post("/v1/bundles", make_skill(version="2.0.0", padding=200_000))
+            status, answer = await r.post("/v1/bundles", make_skill(version="2.0.0", padding=700_000))
             assert (status, answer["code"]) == (507, "storage_full")
             one_line(answer["message"], "No space left on device")
             assert tree(r.folder) == [f"blobs/sha256/{kept['digest'][7:]}"]
@@ -587,7 +590,7 @@ def test_where_certificates_are_demanded_only_a_valid_one_for_this_name_and_key_
 
 
 def test_a_hello_that_does_not_come_in_time_ends_the_link(folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "HELLO_S_MAX", 0.05)
+    monkeypatch.setattr(links_module, "HELLO_S_MAX", 0.05)
 
     async def scenario() -> None:
         async with running(folder, clock) as r:
@@ -736,7 +739,7 @@ def test_a_node_with_other_bytes_under_the_announced_version_is_told(clock: Cloc
 def test_a_reader_that_stops_is_cut_off_and_the_push_goes_on(
     folder: Path, clock: Clock, author: SigningKey, make_skill: MakeSkill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "SEND_S_MAX", 0.05)
+    monkeypatch.setattr(links_module, "SEND_S_MAX", 0.05)
     many = {f"skill-{i}": Announcement(name=f"skill-{i}", version="1.0.0", digest=digest_of(b"%d" % i), size=8) for i in range(4000)}
     folder.mkdir()
     (folder / ANNOUNCED).write_bytes(msgspec.json.encode(many))
@@ -768,7 +771,7 @@ def test_a_reader_that_stops_is_cut_off_and_the_push_goes_on(
 def test_an_announcement_does_not_wait_for_a_reader_that_stopped(
     folder: Path, clock: Clock, author: SigningKey, make_skill: MakeSkill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "SEND_S_MAX", 0.05)
+    monkeypatch.setattr(links_module, "SEND_S_MAX", 0.05)
 
     async def scenario() -> None:
         async with running(folder, clock, send_buffer=4096) as r:

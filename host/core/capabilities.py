@@ -1,14 +1,17 @@
-"""Capabilities: named things a skill may touch. Granted = requested ∩ allowed by the node's owner."""
+"""Capabilities: named things a skill may touch. Granted = requested ∩ allowed by the node's owner. And features: what this host can do at all."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from host.core.errors import CapabilityDenied
 
-LOG, CLOCK, RANDOM, STATE = "log", "clock", "random", "state"
-BUILT_IN = frozenset({LOG, CLOCK, RANDOM, STATE})
+LOG, CLOCK, RANDOM, STATE, FLAGS = "log", "clock", "random", "state", "flags"
+BUILT_IN = frozenset({LOG, CLOCK, RANDOM, STATE, FLAGS})
 
-# Which capability stands behind which import of `snapcount:host/1`; `call` needs any capability that a driver offers.
+FEATURES = frozenset({"desired_state", "flags", "messages", "probation", "quarantine", "streaming"})
+"""What a manifest may ask of its host under `features` (docs/abi.md says what each means). A host announces them; one that lacks a feature refuses the skill."""
+
+# Which capability stands behind which import of `snapcount:host/1`; `call` needs `flags`, or any capability that a driver offers.
 IMPORT_NEEDS = {"log": LOG, "now_ms": CLOCK, "random": RANDOM, "state_get": STATE, "state_set": STATE}
 IMPORT_CALL = "call"
 
@@ -27,7 +30,7 @@ class Grant:
     def imports(self) -> frozenset[str]:
         """The host imports that are linked for this grant."""
         names = {name for name, need in IMPORT_NEEDS.items() if need in self.names}
-        return frozenset(names | {IMPORT_CALL} if self.drivers else names)
+        return frozenset(names | {IMPORT_CALL} if self.drivers or FLAGS in self.names else names)
 
 
 def grant(skill: str, requested: Iterable[str], allowed: Iterable[str]) -> Grant:

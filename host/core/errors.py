@@ -20,17 +20,24 @@ SnapcountError                 code, exit_code, and a message of one line
 │   ├── Replayed               a message or frame that came before
 │   ├── UnknownSender          no certificate vouches for who sent it, or it may not send such a thing
 │   ├── Flooded                more connections or frames than a peer may send
+│   ├── OciRefused             a request that a registry answers with an error of the OCI Distribution API
 │   └── Incompatible           a sound bundle that this node cannot run: ABI, generation, hooks
 ├── Refused                    policy said no
 │   ├── CapabilityDenied       the node's owner did not allow what was asked for
+│   ├── NotApproved            no operator's approval that is current names this bundle
+│   │   └── TrustExpired       what is known of approvals is too old to rely on
+│   ├── Quarantined            a signed policy of the node's operators disables this skill, or this hook of it
 │   └── UnsafeCommand          the safety envelope refused a command
 │       └── SafeMode           everything is refused until the owner resets
 ├── HostFault                  the node itself
 │   ├── HostAltered            a host file differs from what was installed
 │   ├── StateDamaged           a file under STATE cannot be used
 │   ├── StorageFull            the disk or a quota is full; nothing was half-written
-│   └── Busy                   every instance slot is taken, or the instance is in a call
+│   ├── Busy                   every instance slot is taken, or the instance is in a call
+│   └── MachineError           a machine refused a line, cannot be reached, or may not move as it stands
+│       └── MachineAlarm       its controller went into an alarm, and moves nothing until a person has seen to it
 ├── NetworkError               a peer did not answer, died half-way or broke the protocol
+│   └── NotServed              every source answered, and none has what was asked for
 └── UsageError                 our own caller's mistake: a bad argument, a missing file
 
 A boundary (wasm, plugin, network, disk) wraps what it catches in one of these, with `from`.
@@ -168,6 +175,16 @@ class Flooded(UntrustedInput):
     code = "flooded"
 
 
+class OciRefused(UntrustedInput):
+    """A request that a registry answers with an error. `oci_code` and `status` are those of the OCI Distribution API, on both ends of the wire."""
+
+    code = "oci_refused"
+
+    def __init__(self, message: str, oci_code: str, status: int) -> None:
+        super().__init__(message)
+        self.oci_code, self.status = oci_code, status
+
+
 class Incompatible(UntrustedInput):
     """A sound bundle that this node cannot run: another ABI, another hardware generation, hooks this host does not know."""
 
@@ -185,6 +202,24 @@ class CapabilityDenied(Refused):
     """A capability was asked for that the owner does not allow."""
 
     code = "capability_denied"
+
+
+class Quarantined(Refused):
+    """A policy of the node's operators disables the skill or the hook that was called. It was not called; it may be again once the policy is lifted."""
+
+    code = "quarantined"
+
+
+class NotApproved(Refused):
+    """No current approval (docs/trust.md) names this very bundle, or not in the lane that it needs. It may be approved later."""
+
+    code = "not_approved"
+
+
+class TrustExpired(NotApproved):
+    """The trust metadata at hand has expired: approvals in it count no more. It says nothing of the bundle; a refresh helps."""
+
+    code = "trust_expired"
 
 
 class UnsafeCommand(Refused):
@@ -230,11 +265,34 @@ class Busy(HostFault):
     code = "busy"
 
 
+class MachineError(HostFault):
+    """A machine's controller refused a line, cannot be reached, or may not move as it stands. Lines before it may have been carried out.
+
+    `machine_code` is the controller's own number, 0 without one; `line` and `text` are the line that it belongs to, 0 and empty for none.
+    """
+
+    code = "machine_error"
+
+    def __init__(self, message: str, *, machine_code: int = 0, line: int = 0, text: str = "") -> None:
+        super().__init__(message)
+        self.machine_code, self.line, self.text = machine_code, line, text
+
+
+class MachineAlarm(MachineError):
+    """The controller went into an alarm: it stopped, and does nothing until a person has seen to it. It may have lost its position."""
+
+    code = "machine_alarm"
+
+
 class NetworkError(SnapcountError):
     """A peer did not answer, died half-way or broke the protocol. What was there before is intact."""
 
     code = "network_error"
     exit_code = 50
+
+
+class NotServed(NetworkError):
+    """Every source answered that it does not serve this. Asking again soon changes nothing; a link that is down is a NetworkError."""
 
 
 class UsageError(SnapcountError):

@@ -38,7 +38,8 @@ class SkillState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(Frame, frozen=True, tag="hello"):
-    """Node to registry: who it is, what it runs, and what it can run. `serial` is that of the desired state it holds, 0 for none."""
+    """Node to registry: who it is, what it runs, and what it can run. `announcements` says whether it takes them; `serial` is that of
+    the desired state it holds, 0 for none."""
 
     node: Name
     nonce: Annotated[bytes, Meta(max_length=64)]
@@ -51,6 +52,7 @@ class Hello(Frame, frozen=True, tag="hello"):
     abi: Annotated[tuple[int, ...], Meta(max_length=8)] = (1,)
     capabilities: Annotated[tuple[HookName, ...], Meta(max_length=64)] = ()
     features: Annotated[tuple[HookName, ...], Meta(max_length=64)] = ()
+    announcements: bool = True
     serial: Annotated[int, Meta(ge=0)] = 0
 
 

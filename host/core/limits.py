@@ -60,10 +60,50 @@ class Limits:
     versions_kept: int = 3
     fetch_attempts_max: int = 5
     fetch_idle_s_max: int = 30
-    fetch_total_s_max: int = 3_600
+    partials_bytes_max: int = 64 << 20
+    relay_fetches_max: int = 32
+    relay_transfers_max: int = 256
+    relay_waiting_max: int = 1024
     nodes_connected_max: int = 5_000
     policy_bytes_max: int = 4096
     policies_max: int = 256
+
+    # Trust metadata (TUF).
+    trust_root_bytes_max: int = 256 << 10
+    trust_timestamp_bytes_max: int = 16 << 10
+    trust_snapshot_bytes_max: int = 64 << 10
+    trust_targets_bytes_max: int = 5 << 20
+    trust_total_bytes_max: int = 32 << 20
+    trust_total_s_max: int = 900
+    trust_root_rotations_max: int = 256
+    trust_delegations_max: int = 8
+    trust_pending_bytes_max: int = 16 << 20
+
+    # Roll-outs.
+    inventory_nodes_max: int = 100_000
+    rollouts_active_max: int = 64
+    rollouts_kept_max: int = 256
+    rollout_watchers_max: int = 64
+    rollout_events_waiting_max: int = 200_000
+    action_age_s_max: int = 600
+    releases_cached_max: int = 1_024
+
+    # The registry.
+    oci_manifest_bytes_max: int = 4 << 20
+    oci_blob_bytes_max: int = 1 << 30
+    oci_descriptors_max: int = 1_024
+    oci_repositories_max: int = 10_000
+    oci_page_max: int = 1_000
+    oci_redirects_max: int = 3
+    oci_answer_bytes_max: int = 64 << 10
+    oci_pull_s_max: int = 2 * 86_400  # 16 MiB over 1 kbit/s take 37 hours
+    uploads_open_max: int = 256
+    upload_idle_s_max: int = 30
+    upload_total_s_max: int = 3_600
+    upload_age_s_max: int = 86_400
+    tokens_max: int = 1_000
+    layout_files_max: int = 100_000
+    layout_manifests_bytes_max: int = 64 << 20
 
     # The mesh: messages and links.
     children_max: int = 1024
@@ -88,6 +128,12 @@ class Limits:
     ttl_ms_max: int = 7 * 86_400_000
     early_ms_max: int = 5_000
     retransmits_max: int = 3
+
+    # A machine on a serial line.
+    machine_line_bytes_max: int = 256
+    machine_lines_waiting_max: int = 65_536
+    machine_garbled_max: int = 64
+    machine_strays_max: int = 8
 
     # Audit.
     audit_rows_max: int = 100_000

@@ -36,6 +36,7 @@ from host.mesh.handshake import Identity, open_hello
 from host.mesh.impedance import ImpedanceRegistry
 from host.mesh.link import Link, Time, Timer
 from host.mesh.message import CONTROL, Message, Verified
+from host.mesh.policing import Policies, no_policies
 from host.mesh.summary import Summary
 from host.mesh.trust import Trust
 
@@ -103,7 +104,7 @@ class Children:
     def __init__(
         self, identity: Identity, registry: ImpedanceRegistry, time: Time, clock: FleetClock, trust: Trust, family: Family,
         complaints: Complaints, tokens: Random, log: Callable[[str, str], None], *, heartbeat_ms: int, introductions: Callable[[], tuple[tuple[bytes, ...], ...]],
-        frozen: Callable[[str], bool],
+        frozen: Callable[[str], bool], policies: Policies = no_policies,
     ) -> None:  # fmt: skip
         self.identity, self.registry, self.heartbeat_ms = identity, registry, heartbeat_ms
         self.by_row: dict[int, Child] = {}
@@ -112,7 +113,7 @@ class Children:
         """How many were verified."""
         self._time, self._clock, self._trust, self._family = time, clock, trust, family
         self._complaints, self._tokens, self._log, self._introductions = complaints, tokens, log, introductions
-        self._frozen = frozen
+        self._frozen, self._policies = frozen, policies
         self._children: dict[Link, Child] = {}
         self._strangers: dict[Link, tuple[bytes, Timer]] = {}
         self._connects: dict[str, list[float]] = {}
@@ -189,7 +190,7 @@ class Children:
         welcome = Sealer(self.identity.key, hello.mine).seal(
             Welcome, name=self.identity.name, role=self.identity.role, mine=hello.mine, session=session, chain=self.identity.chain,
             introductions=self._introductions(), heartbeat_ms=heartbeat_ms, frozen=self._frozen(hello.name),
-            sent_ms=hello.sent_ms, received_ms=received_ms, replied_ms=self._clock.now_ms(),
+            policies=self._policies(), sent_ms=hello.sent_ms, received_ms=received_ms, replied_ms=self._clock.now_ms(),
         )  # fmt: skip
         link.send(welcome, CONTROL)
         self._family.child_joined(child)

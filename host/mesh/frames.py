@@ -56,6 +56,7 @@ Detail = Annotated[str, Meta(max_length=300)]
 Code = Annotated[str, Meta(max_length=64)]
 Names = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=DEFAULT.names_per_frame_max)]
 State = Annotated[int, Meta(ge=-1, le=1)]
+Policy = Annotated[bytes, Meta(max_length=DEFAULT.policy_bytes_max)]
 Histogram = Annotated[tuple[Natural, ...], Meta(max_length=len(HISTOGRAM_MS) + 1)]
 
 READY, TRANSIT, CONFLICT = 1, 0, -1
@@ -84,7 +85,7 @@ class Hello(Frame, frozen=True, tag="hello"):
 
 
 class Welcome(Frame, frozen=True, tag="welcome"):
-    """`introductions` are certificates of the tiers above, whose messages will come. Timestamps as in Beat."""
+    """`introductions` are certificates of the tiers above, whose messages will come; `policies` the signed quarantine policies that hold. Timestamps as in Beat."""
 
     n: Natural
     name: Name
@@ -98,6 +99,7 @@ class Welcome(Frame, frozen=True, tag="welcome"):
     sent_ms: Ms
     received_ms: Ms
     replied_ms: Ms
+    policies: Annotated[tuple[Policy, ...], Meta(max_length=2 * DEFAULT.policies_max)] = ()
 
 
 class Heartbeat(Frame, frozen=True, tag="heartbeat"):

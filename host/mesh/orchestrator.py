@@ -18,6 +18,7 @@ from host.mesh.gathering import Gathering
 from host.mesh.handshake import Identity
 from host.mesh.message import CONTROL, EVERYONE, Routing, Target, Topic, Verb
 from host.mesh.peer import World
+from host.mesh.policing import QUARANTINE
 from host.mesh.quorum import Decision, Tally, Thresholds, decide
 from host.mesh.tier import TierPeer
 
@@ -112,6 +113,11 @@ class Orchestrator(TierPeer):
 
     def thaw(self, targets: Sequence[str], done: Done) -> None:
         self._control(THAW, targets, "", done)
+
+    def quarantine(self, document: bytes, done: Done) -> None:
+        """Sends a signed quarantine policy, or the lift of one, to the whole fleet. Raises what this node itself refuses it for."""
+        self.world.police(document)
+        self._send(Request(topic=QUARANTINE, verb="sync", payload=document, priority=CONTROL, in_ms=0.0), done)
 
     def status(self) -> dict[str, Any]:
         """What the operator's panel shows."""

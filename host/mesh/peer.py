@@ -9,14 +9,16 @@ import msgspec
 
 from host.core.clock import Random
 from host.core.errors import SnapcountError, UnknownSender
+from host.core.text import safe
 from host.mesh.admission import Admission, Complaints
 from host.mesh.agent import Agent, Handler, Outcome
 from host.mesh.fleetclock import FleetClock
-from host.mesh.frames import READY, Deliver, Release, Taken, Welcome
+from host.mesh.frames import CONFLICT, READY, Deliver, Release, Taken, Welcome
 from host.mesh.freeze import FREEZE, THAW, FrozenState, decode, encode
 from host.mesh.handshake import Identity
 from host.mesh.link import Time, Transport
 from host.mesh.message import EVERYONE, RESERVED, Author, Message, Verified
+from host.mesh.policing import QUARANTINE, Police, Policies, no_policies, police_nothing
 from host.mesh.profiler import Vitals
 from host.mesh.summary import Summary
 from host.mesh.trust import Trust
@@ -42,6 +44,8 @@ class World:
     dice: random.Random
     log: Log
     keep: Keep = keep_nothing
+    police: Police = police_nothing
+    policies: Policies = no_policies
 
 
 class Peer(ABC):
@@ -86,10 +90,21 @@ class Peer(ABC):
         elif message.topic == THAW and self.frozen is not None:
             self.set_frozen(None)
 
+    def police(self, document: bytes) -> SnapcountError | None:
+        """Takes a quarantine policy; why not, where it is not taken."""
+        try:
+            self.world.police(document)
+        except SnapcountError as error:
+            self.complaints.note(error, f"{self.identity.name}: from its parent", self.world.time.now_ms())
+            return error
+        return None
+
     # What the uplink asks for.
 
     def joined(self, welcome: Welcome, tiers: frozenset[str]) -> None:
         self.above = tiers | {self.identity.name}
+        for document in welcome.policies:
+            self.police(document)
         if welcome.frozen and self.frozen is None:
             self.set_frozen(FrozenState(frozen=True, since_ms=self.clock.now_ms(), by=welcome.name, reason="frozen while away"))
         elif not welcome.frozen and self.frozen is not None:
@@ -143,11 +158,21 @@ class AgentPeer(Peer):
             error = UnknownSender(f"message {verified.value.topic}: it is for others, and came here")
             self.complaints.note(error, f"{self.identity.name}: from its parent", self.world.time.now_ms())
         elif verified.value.topic.startswith(RESERVED):
-            self.freeze_or_thaw(verified.value)
-            now_ms = self.clock.now_ms()
-            self.uplink.ack(verified.value.id, state=READY, received_ms=now_ms, done_ms=now_ms)  # type: ignore[union-attr]
+            self._obey(verified.value)
         else:
             self.agent.take(verified)
+
+    def _obey(self, message: Message) -> None:
+        """Does what a message with a reserved topic says, and answers."""
+        error = None
+        if message.topic == QUARANTINE:
+            error = self.police(message.payload)
+        else:
+            self.freeze_or_thaw(message)
+        now_ms = self.clock.now_ms()
+        state, code, detail = (READY, "", "") if error is None else (CONFLICT, error.code, safe(str(error), 280))
+        assert self.uplink is not None
+        self.uplink.ack(message.id, state=state, received_ms=now_ms, done_ms=now_ms, code=code, detail=detail)
 
     def release(self, frame: Release) -> None:
         """An agent holds until T by its own clock; only a tier holds anything back until it is released."""

@@ -18,8 +18,9 @@ from host.mesh.gathering import AGENTS_MAX, Gathering, Member
 from host.mesh.handshake import Identity
 from host.mesh.impedance import ImpedanceRegistry
 from host.mesh.link import Timer
-from host.mesh.message import RESERVED, Message, UnverifiedMessage, Verified
+from host.mesh.message import CONTROL, EVERYONE, RESERVED, Message, UnverifiedMessage, Verified
 from host.mesh.peer import Peer, World
+from host.mesh.policing import QUARANTINE, SPREAD_MS
 from host.mesh.profiler import Vitals
 from host.mesh.relay import Relay
 from host.mesh.summary import HEAVY_WEIGHT, LEAD_SHARE, Summary, compact, merge, summarise
@@ -55,7 +56,7 @@ class TierPeer(Peer):
         self.members: dict[int, Member] = {}
         self.children = Children(
             identity, self.registry, world.time, self.clock, world.trust, self, self.complaints, world.tokens, world.log,
-            heartbeat_ms=heartbeat_ms, introductions=self._introductions, frozen=self._is_frozen,
+            heartbeat_ms=heartbeat_ms, introductions=self._introductions, frozen=self._is_frozen, policies=world.policies,
         )  # fmt: skip
         self.relay = Relay(self.children, self.registry, world.time, self.clock, world.trust)
         self._where: dict[str, Member] = {}
@@ -110,8 +111,11 @@ class TierPeer(Peer):
 
     def joined(self, welcome: Welcome, tiers: frozenset[str]) -> None:
         self._chains = (welcome.chain, *welcome.introductions)[:8]
-        before = self.frozen is not None
+        before, known = self.frozen is not None, set(self.world.policies())
         super().joined(welcome, tiers)
+        for document in welcome.policies:
+            if document not in known and document in self.world.policies():
+                self.spread(document)
         if before != (self.frozen is not None):
             self.children.close("frozen" if welcome.frozen else "thawed")  # they dial anew, and are told
         names = [name for member in self.members.values() for name in (member.name, *member.names)]
@@ -250,12 +254,22 @@ class TierPeer(Peer):
         """Starts a message on its way to the members it concerns. A freeze or thaw is obeyed here first."""
         message = verified.value
         members = self.resolve(message.targets, message.excluded)
-        if message.topic.startswith(RESERVED):
+        if message.topic == QUARANTINE:
+            self._police_on(message)
+        elif message.topic.startswith(RESERVED):
             self._freeze_or_thaw_members(message, members)
         if not self.relay.room_for(message.priority):
             self.complaints.count(f"dropped_priority_{message.priority}")
             raise Busy(f"{self.identity.name}: too many messages are under way for one more of priority {message.priority}")
         return self.relay.start(verified, members, report_by_ms, reply_bytes, finished)
+
+    def spread(self, document: bytes) -> None:
+        """Sends a signed quarantine policy to all below, ahead of everything else; this tier has it from elsewhere than a message."""
+        now_ms = self.clock.now_ms()
+        message = self.author.message(
+            now_ms, topic=QUARANTINE, verb="sync", routing="broadcast", targets=(EVERYONE,), priority=CONTROL, ttl_ms=SPREAD_MS, payload=document,
+        )  # fmt: skip
+        self.relay.start(message, list(self.members.values()), now_ms + SPREAD_MS, 0, lambda gathering: None)
 
     def set_frozen(self, state: FrozenState | None) -> None:
         self.frozen = state
@@ -319,6 +333,11 @@ class TierPeer(Peer):
         named = {member.name for member in members} & set(message.targets)
         self._frozen_names = self._frozen_names | named if freezes else self._frozen_names - named
         self._keep_frozen()
+
+    def _police_on(self, message: Message) -> None:
+        """It goes on to the children whether this tier takes it or not: they judge for themselves."""
+        if self.covered(message.targets):
+            self.police(message.payload)
 
     def _receipt(self, message_id: bytes) -> None:
         assert self.uplink is not None

@@ -8,11 +8,12 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from host.core import cbor
-from host.core.errors import MalformedData, ReplyInvalid, UsageError
+from host.core.errors import GuestError, MalformedData, Quarantined, ReplyInvalid, UsageError
 from host.core.limits import DEFAULT
+from host.core.quarantine import ANY
 from host.plugins.contract import (
     HOOKS,
     SHAPES,
@@ -30,6 +31,8 @@ from host.plugins.contract import (
 )  # fmt: skip
 from host.plugins.hookspecs import hookimpl
 from host.plugins.streaming import plan
+from host.plugins.tally import KINDS, Tally, kind_of
+from host.sandbox.imports import HostServices
 from host.sandbox.skill import LoadedSkill, SkillInstance
 
 RECENT_CALLS = 512
@@ -38,13 +41,18 @@ RECENT_CALLS = 512
 class SkillVersion:
     """One version of one skill. A fresh skill gets an instance for each hook call, a persistent one keeps its own until a call fails.
 
-    `calls` counts the hook calls that have ended, `faults` those of them that raised.
+    `calls` counts the hook calls that have ended, `faults` those of them that raised; `tally` says how. `services` are those that its instances were
+    linked with. `barred` is what a quarantine forbids, as a line for each hook, or for `*`; `on_error` is told of each GuestError while one is looked for.
     """
 
-    def __init__(self, skill: LoadedSkill, digest: str) -> None:
+    def __init__(self, skill: LoadedSkill, digest: str, services: HostServices | None = None) -> None:
         self.skill, self.digest = skill, digest
         self.calls = 0
         self.faults = 0
+        self.barred: Mapping[str, str] | None = None
+        self.on_error: Callable[[SkillVersion, str, GuestError], None] | None = None
+        self._services = services
+        self._kinds = dict.fromkeys(KINDS, 0)
         self._fresh = skill.manifest.instance == "fresh"
         self._recent_ns: deque[int] = deque(maxlen=RECENT_CALLS)
         self._counting = threading.Lock()
@@ -56,8 +64,20 @@ class SkillVersion:
     def name(self) -> str:
         return self.skill.manifest.name
 
+    @property
+    def tally(self) -> Tally:
+        """How its calls ended since it was loaded."""
+        with self._counting:
+            return Tally(calls=self.calls, **self._kinds)
+
     def has(self, hook: str) -> bool:
         return hook in self.skill.manifest.hooks
+
+    def bar(self, hooks: Mapping[str, str] | None) -> None:
+        """Forbids these hooks from now on, and no others. A call that is running ends when it next asks for a driver or for more of its program."""
+        self.barred = hooks
+        if self._services is not None:
+            self._services.halted = "" if hooks is None else hooks.get(ANY, "")
 
     def self_test(self) -> SelfTestReply:
         """Asks the skill to test itself. A skill without the hook passes."""
@@ -68,30 +88,34 @@ class SkillVersion:
         return reply
 
     def call(self, hook: str, request: Shape) -> Shape:
-        """One wasm call with typed values. Raises GuestError of some kind; ReplyInvalid for a reply of another shape."""
+        """One wasm call with typed values. Raises GuestError of some kind; ReplyInvalid for a reply of another shape; Quarantined."""
+        if self.barred is not None:
+            self._require_allowed(hook)
         started = time.perf_counter_ns()
         try:
             reply = self._exchange(hook, cbor.encode(request))
             decoded = cbor.decode_struct(reply, SHAPES[hook][1], self.skill.name, bytes_max=DEFAULT.reply_bytes_max)
         except MalformedData as error:
-            self._count(faulted=True)
-            raise ReplyInvalid(f"reply of {hook}: {error}") from error
-        except BaseException:
-            self._count(faulted=True)
+            invalid = ReplyInvalid(f"reply of {hook}: {error}")
+            self._failed(hook, invalid)
+            raise invalid from error
+        except BaseException as error:
+            self._failed(hook, error)
             raise
-        self._count(faulted=False)
+        self._count("")
         self._recent_ns.append(time.perf_counter_ns() - started)
         return decoded
 
     def plan(self, program: Iterable[bytes], settings: PlanSettings, run: bool) -> PlanReport:
-        """The streaming hook: one fresh instance for the whole program."""
+        """The streaming hook: one fresh instance for the whole program. A quarantine ends it before its next chunk. Raises as `call` does."""
+        self._require_allowed("plan_job")
         try:
             with self.skill.instance() as instance:
-                report = plan(instance, program, settings, run, self.skill.name)
-        except BaseException:
-            self._count(faulted=True)
+                report = plan(instance, self._while_allowed(program), settings, run, self.skill.name)
+        except BaseException as error:
+            self._failed("plan_job", error)
             raise
-        self._count(faulted=False)
+        self._count("")
         return report
 
     def call_us_p50(self) -> float | None:
@@ -118,10 +142,31 @@ class SkillVersion:
                 if self._closed:
                     self._drop()
 
-    def _count(self, *, faulted: bool) -> None:
+    def _require_allowed(self, hook: str) -> None:
+        barred = self.barred or {}
+        line = barred.get(ANY) or barred.get(hook)
+        if line is not None:
+            raise Quarantined(line)
+
+    def _while_allowed(self, program: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in program:
+            self._require_allowed("plan_job")
+            yield piece
+
+    def _failed(self, hook: str, error: BaseException) -> None:
+        self._count(kind_of(error), faulted=True)
+        on_error = self.on_error
+        if on_error is not None and isinstance(error, GuestError):
+            on_error(self, hook, error)
+
+    def _count(self, kind: str, *, faulted: bool = False) -> None:
+        refused = self._services is not None and self._services.took_refusal()
         with self._counting:
             self.calls += 1
             self.faults += faulted
+            self._kinds["refused"] += refused
+            if kind:
+                self._kinds[kind] += 1
 
     def _persistent(self) -> SkillInstance:
         if self._kept is None or self._kept.faulted:

@@ -4,10 +4,12 @@ For each hook: when it is called, its parameters, what None means, whether the f
 `self_test` is called on one skill at a time, never through the manager: it decides whether that skill gets in.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pluggy
 
+from host.core.safety import SafetyLimits
 from host.plugins.contract import (
     AssessFeedstockReply,
     AssessFeedstockRequest,
@@ -63,8 +65,10 @@ def handle(request: HandleRequest) -> HandleReply | None:
 
 
 @hookspec
-def offer_drivers() -> list[Driver] | None:
+def offer_drivers(settings: Mapping[str, Any], limits: SafetyLimits) -> list[Driver] | None:
     """Called once when the node starts, on native plugins. Each driver offers one capability; None offers nothing.
 
+    `settings` is the plugin's own table of node.toml, `[drivers.NAME]`, empty without one; the plugin checks it. `limits` are those that the owner
+    signed, in mm, mm/s, W and °C: the envelope before the driver keeps them, and a driver may compare its machine with them.
     Two drivers for one capability, or an exception, keep the node from starting: the error names the plugin.
     """

@@ -1,17 +1,22 @@
 """The plugin manager: native plugins by entry point, skills by activation, and the swap from one version of a skill to the next."""
 
 import threading
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pluggy
 
 from host.core.clock import Clock
 from host.core.errors import HostFault, UsageError
-from host.core.safety import SafetyEnvelope
+from host.core.quarantine import Disable
+from host.core.safety import Rate, SafetyEnvelope, SafetyLimits, Speed, Travel
 from host.core.text import safe
 from host.plugins import hookspecs
 from host.plugins.adapter import SkillSlot, SkillVersion
 from host.plugins.driver import Driver, DriverGate
+from host.plugins.quarantine import Quarantine
+
+NOTHING_ALLOWED = SafetyLimits(Travel((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)), Speed(0.0), Rate(1.0))
 
 
 class PluginManager:
@@ -22,6 +27,8 @@ class PluginManager:
         self._pluggy.add_hookspecs(hookspecs)
         self._slots: dict[str, SkillSlot] = {}
         self._swap = threading.Lock()
+        self.quarantine = Quarantine()
+        self.quarantine.rebind = self._bind_all
 
     @property
     def hook(self) -> Any:
@@ -48,12 +55,16 @@ class PluginManager:
         """Adds a native plugin that is at hand."""
         self._pluggy.register(plugin, name)
 
-    def drivers(self) -> dict[str, Driver]:
-        """The drivers that the native plugins offer, by capability. Raises HostFault that names the plugin, or both of one capability."""
+    def drivers(self, settings: Mapping[str, Mapping[str, Any]] | None = None, limits: SafetyLimits = NOTHING_ALLOWED) -> dict[str, Driver]:
+        """The drivers that the native plugins offer, by capability. Raises HostFault that names the plugin, or both of one capability.
+
+        `settings` has a table for each plugin's name; `limits` are the owner's.
+        """
         offered: dict[str, Driver] = {}
         plugins: dict[str, str] = {}
         for impl in self.hook.offer_drivers.get_hookimpls():
-            for capability, driver in _offered(impl):
+            given = {"settings": (settings or {}).get(impl.plugin_name, {}), "limits": limits}
+            for capability, driver in _offered(impl, given):
                 if capability in offered:
                     both = f"{plugins[capability]} and {impl.plugin_name}"
                     raise HostFault(f"two drivers offer the capability {capability}, of the plugins {both}: name only one in node.toml")
@@ -63,6 +74,7 @@ class PluginManager:
     def activate(self, version: SkillVersion) -> SkillVersion | None:
         """Swaps a skill in and returns the version that it replaces."""
         with self._swap:
+            self.quarantine.bind(version)
             slot = self._slots.get(version.name)
             if slot is None:
                 self._slots[version.name] = slot = SkillSlot(version)
@@ -70,6 +82,16 @@ class PluginManager:
                 return None
             previous, slot.active = slot.active, version
             return previous
+
+    def police(self, policies: Sequence[Disable], shown: Collection[str]) -> None:
+        """Has these quarantine policies, and no others, met by every call from now on. `shown` are those whose anomaly has shown already."""
+        self.quarantine.enforce(policies, shown)
+        self._bind_all()
+
+    def _bind_all(self) -> None:
+        with self._swap:
+            for slot in self._slots.values():
+                self.quarantine.bind(slot.active)
 
     def deactivate(self, name: str) -> None:
         """Takes a skill out."""
@@ -79,10 +101,10 @@ class PluginManager:
                 self._pluggy.unregister(slot)
 
 
-def _offered(impl: pluggy.HookImpl) -> list[tuple[str, Driver]]:
+def _offered(impl: pluggy.HookImpl, given: Mapping[str, Any]) -> list[tuple[str, Driver]]:
     # Called one by one, so that an error can name its plugin.
     try:
-        answer: Any = impl.function()
+        answer: Any = impl.function(*(given[name] for name in impl.argnames))
         return [(driver.capability, driver) for driver in answer or ()]
     except Exception as error:
         raise HostFault(f"plugin {impl.plugin_name}: its drivers failed to start: {safe(str(error) or repr(error))}") from error

@@ -3,13 +3,24 @@
 Memory, fuel and counting are the instance's business; here are the services. An error raised here ends the guest's call and reaches its caller.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from threading import get_ident
 from typing import NoReturn, Protocol
 
-from host.core import cbor
-from host.core.capabilities import Grant
+from host.core import cbor, flags
+from host.core.capabilities import FLAGS, Grant
 from host.core.clock import Clock, Random
-from host.core.errors import FuelExhausted, GuestError, HostCallsExceeded, ReplyInvalid, SnapcountError
+from host.core.errors import (
+    FuelExhausted,
+    GuestError,
+    HostCallsExceeded,
+    MalformedData,
+    Quarantined,
+    Refused,
+    ReplyInvalid,
+    SafeMode,
+    SnapcountError,
+)  # fmt: skip
 from host.core.limits import DEFAULT, Limits
 from host.core.text import safe
 
@@ -36,15 +47,21 @@ LogSink = Callable[[str, str], None]
 
 
 class HostServices:
-    """Serves the instances of one skill. It keeps nothing between calls: counting is the instance's business."""
+    """Serves the instances of one skill. Counting is the instance's business; here is only noted in which calls a command was refused.
+
+    `flags` gives the feature flags that are on. With a line in `halted`, a call that asks for a driver ends with it, even one that was running before.
+    """
 
     def __init__(
         self, skill: str, grant: Grant, clock: Clock, random: Random, *,
         log: LogSink, state: StateStore | None = None, ask: Ask | None = None, limits: Limits = DEFAULT,
+        flags: Callable[[], Collection[str]] = frozenset,
     ) -> None:  # fmt: skip
         self._skill, self._grant, self._clock, self._random = skill, grant, clock, random
-        self._sink, self._state, self._ask = log, state, ask
+        self._sink, self._state, self._ask, self._flags = log, state, ask, flags
         self._limits = limits
+        self.halted = ""
+        self._refusing: set[int] = set()
 
     def log(self, level: int, line: bytes) -> None:
         name = LEVELS[level] if 0 <= level < len(LEVELS) else LEVELS[-1]
@@ -70,18 +87,31 @@ class HostServices:
         """Asks a driver; (failed, CBOR). A refusal is an answer to the guest, not the end of its call."""
         if room < self._limits.driver_reply_bytes_max:
             raise ReplyInvalid(f"{self._skill}: call needs room for {self._limits.driver_reply_bytes_max} bytes of reply, it gave {room}")
+        if self.halted:
+            raise Quarantined(self.halted)
         name = safe(capability, 64)
-        if name not in self._grant.drivers or self._ask is None:
+        ask = self._answering(name)
+        if ask is None:
             return True, _error("capability_denied", f"{name} was not granted to {self._skill}")
         try:
-            reply = self._ask(name, request)
+            reply = ask(name, request)
         except GuestError:
             raise
         except SnapcountError as error:
+            # In safe mode everybody is refused everything: that says nothing of this skill.
+            if name != FLAGS and isinstance(error, Refused | MalformedData) and not isinstance(error, SafeMode):
+                self._refusing.add(get_ident())
             return True, _error(error.code, str(error))
         if len(reply) > self._limits.driver_reply_bytes_max:
             return True, _error("driver_reply_too_long", f"the driver of {name} replied with {len(reply)} bytes")
         return False, reply
+
+    def took_refusal(self) -> bool:
+        """Whether a command was refused on this thread since this was last asked: once for each call, by whoever counts them."""
+        if not self._refusing or get_ident() not in self._refusing:
+            return False
+        self._refusing.discard(get_ident())
+        return True
 
     def over_budget(self, which: int, host_calls_max: int) -> NoReturn:
         """Ends a call that asked the host for more than it may."""
@@ -94,6 +124,15 @@ class HostServices:
 
     def bad_span(self, pointer: int, length: int) -> NoReturn:
         raise ReplyInvalid(f"{self._skill}: gave the host {length} bytes at {pointer}, which are not in its memory")
+
+    def _answering(self, capability: str) -> Ask | None:
+        """Who answers for a capability; None where it was not granted."""
+        if capability == FLAGS:
+            return self._flag if FLAGS in self._grant.names else None
+        return self._ask if capability in self._grant.drivers else None
+
+    def _flag(self, capability: str, request: bytes) -> bytes:
+        return flags.answer(request, self._flags())
 
     def _key(self, key: bytes) -> bytes:
         if not 1 <= len(key) <= self._limits.state_key_bytes_max:

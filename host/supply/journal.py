@@ -1,8 +1,8 @@
-"""The node's journal: installs, the audit of refused commands, and the skills' own state, in one SQLite file (WAL)."""
+"""The node's journal: installs, how each version's calls ended, the audit of refused commands, and the skills' own state, in one SQLite file (WAL)."""
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 from host.core.errors import HostFault, StateDamaged, StorageFull
 from host.core.limits import DEFAULT, Limits
 from host.core.safety import Refusal
+from host.plugins.tally import Tally
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS installs (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, skill TEXT NOT NULL, version TEXT NOT NULL, digest TEXT NOT NULL,
   outcome TEXT NOT NULL, detail TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, skill TEXT NOT NULL, command TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS health (digest TEXT PRIMARY KEY, calls INTEGER NOT NULL, traps INTEGER NOT NULL, deadlines INTEGER NOT NULL,
+  exhausted INTEGER NOT NULL, refused INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state (skill TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (skill, key)) WITHOUT ROWID;
 """
 
@@ -59,6 +62,24 @@ class Journal:
     def installs(self, last: int = 100) -> list[dict[str, Any]]:
         """How the last installs ended, newest first."""
         return self._rows("SELECT at_ms, skill, version, digest, outcome, detail FROM installs ORDER BY id DESC LIMIT ?", last)
+
+    def health(self, digest: str) -> Tally:
+        """How the calls of a version ended, over all runs of the node, as it was last written down."""
+        with self._reading() as db:
+            row = db.execute("SELECT calls, traps, deadlines, exhausted, refused FROM health WHERE digest = ?", (digest,)).fetchone()
+        return Tally() if row is None else Tally(*row)
+
+    def keep_health(self, tallies: Iterable[tuple[str, Tally]]) -> None:
+        """Writes that down, by digest."""
+        rows = [(digest, *(getattr(tally, name) for name in Tally.__struct_fields__)) for digest, tally in tallies]
+        with self._writing() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO health (digest, calls, traps, deadlines, exhausted, refused) VALUES (?, ?, ?, ?, ?, ?)", rows
+            )
+
+    def forget_health(self, digest: str) -> None:
+        with self._writing() as db:
+            db.execute("DELETE FROM health WHERE digest = ?", (digest,))
 
     def state(self, skill: str) -> "SkillState":
         """The keys and values of one skill."""

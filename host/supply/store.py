@@ -19,7 +19,8 @@ from host.core.manifest import Name
 from host.core.text import safe
 
 ACTIVE = "active"
-HELD = "held-back.json"
+HELD, RETURNED = "held-back.json", "returned.json"
+"""Bundles that the owner went back from, and those that probation did."""
 HELD_MAX = 16
 
 
@@ -120,10 +121,15 @@ class SkillStore:
             with suppress(OSError):  # it was renamed, never made, or the sweep takes it
                 temporary.unlink()
 
-    def prune(self, name: str, keep: int) -> list[str]:
-        """Forgets the oldest versions beyond `keep`, never the active one; the digests that nothing refers to any more."""
+    def folder(self, name: str) -> Path:
+        """Where what is kept of one skill stands."""
+        return self._skills / name
+
+    def prune(self, name: str, keep: int, spare: str = "") -> list[str]:
+        """Forgets the oldest versions beyond `keep`, never the active one or the digest `spare`; the digests that nothing refers to any more."""
         active = self.active(name)
-        gone = [entry for entry in self.versions(name)[keep:] if active is None or entry.digest != active.digest]
+        spared = {spare, "" if active is None else active.digest}
+        gone = [entry for entry in self.versions(name)[keep:] if entry.digest not in spared]
         for entry in gone:
             self.forget(entry)
             self.discard(entry.digest)
@@ -139,22 +145,22 @@ class SkillStore:
             self.discard(entry.digest)
         return [entry.digest for entry in kept]
 
-    def hold_back(self, name: str, digest: str) -> None:
-        """Writes down that the owner went back from a bundle with this content digest, so that no push brings it again.
+    def hold_back(self, name: str, digest: str, file: str = HELD) -> None:
+        """Writes down that the owner (`RETURNED`: probation) went back from a bundle with this content digest, so that no push brings it again.
 
         The last `HELD_MAX` are kept. It is the digest of what was signed: another signature behind it makes no other bundle.
         """
-        held = [*(entry for entry in self.held_back(name) if entry != digest), digest]
-        files.write_atomic(self._skills / name / HELD, msgspec.json.encode(held[-HELD_MAX:]))
+        held = [*(entry for entry in self.held_back(name, file) if entry != digest), digest]
+        files.write_atomic(self._skills / name / file, msgspec.json.encode(held[-HELD_MAX:]))
 
-    def held_back(self, name: str) -> list[str]:
-        """The bundles that the owner went back from. Raises StateDamaged."""
+    def held_back(self, name: str, file: str = HELD) -> list[str]:
+        """The bundles that the owner (`RETURNED`: probation) went back from. Raises StateDamaged."""
         try:
-            return msgspec.json.decode((self._skills / name / HELD).read_bytes(), type=list[Digest])
+            return msgspec.json.decode((self._skills / name / file).read_bytes(), type=list[Digest])
         except (FileNotFoundError, NotADirectoryError):
             return []
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StateDamaged(f"skills/{name}/{HELD}: not a list of digests; remove it, and decide on roll-backs again") from error
+            raise StateDamaged(f"skills/{name}/{file}: not a list of digests; remove it, and decide on roll-backs again") from error
 
     def orphans(self) -> list[str]:
         """Blobs that no kept version refers to: what a kill between two steps of an install left."""

@@ -6,9 +6,13 @@ from typing import Any
 
 import typer
 
+from sdk.cli import quarantine
 from sdk.cli.output import Json, emit, progress, say, working
 
 app = typer.Typer(help="Push skills to a fleet, watch it, and have it move on the snap count.", no_args_is_help=True)
+
+app.command("quarantine", epilog=quarantine.QUARANTINE_EXAMPLE)(quarantine.quarantine)
+app.command("lift", epilog=quarantine.LIFT_EXAMPLE)(quarantine.lift)
 
 Registry = typer.Option("http://127.0.0.1:8470", "--registry", help="Address of the registry.", envvar="SNAPCOUNT_REGISTRY")
 State = typer.Option(Path("orchestrator"), "--state", help="The orchestrator's state directory.", envvar="SNAPCOUNT_ORCHESTRATOR")

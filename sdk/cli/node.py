@@ -1,16 +1,23 @@
 """`snapcount node`: a node on this machine, for its owner."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from sdk.cli import doctor, node_questions, quarantine
 from sdk.cli.output import Json, emit, say
 
+if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
 app = typer.Typer(help="Set up, run and look after a node.", no_args_is_help=True)
+app.command("policies", epilog=quarantine.POLICIES_EXAMPLE)(quarantine.policies)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 
 State = typer.Option(Path("node"), "--state", help="The node's state directory.")
 OwnerKey = typer.Option(Path("owner.key"), "--owner-key", help="The owner's private key.")
-CAPABILITIES = "log,clock,random,state,motion"
+CAPABILITIES = "log,clock,random,state,flags,motion"
 
 
 @app.command(
@@ -18,6 +25,7 @@ CAPABILITIES = "log,clock,random,state,motion"
     "(in a mesh: --role lead --parent ws://127.0.0.1:8480 --listen 127.0.0.1:8481)"
 )
 def init(
+    context: typer.Context,
     state: Path = State,
     name: str = typer.Option("node", help="Name of the node, unique in its fleet."),
     owner_key: Path = OwnerKey,
@@ -36,9 +44,10 @@ def init(
     ),
     nats: str = typer.Option("", help="The NATS server for nats:// addresses, nats://HOST:PORT."),
     insecure: bool = typer.Option(False, "--insecure", help="Let it listen beyond this machine without TLS."),
+    make_owner_key: bool = typer.Option(False, "--make-owner-key", help="Make the owner's key where --owner-key says, if there is none."),
     as_json: bool = Json,
 ) -> None:
-    """Make a node: its identity, its certificate, a signed safety.toml and a commented node.toml."""
+    """Make a node: its identity, its certificate, a signed safety.toml and a commented node.toml. At a terminal, without options, it asks."""
     import msgspec
 
     from host import config, identity
@@ -48,13 +57,18 @@ def init(
     from host.core.manifest import Name
     from host.core.text import safe
 
+    if node_questions.wanted(context):
+        given = node_questions.Answers(
+            state, name, owner_key, make_owner_key, generation, registry, trust, allow, role, parent, listen, nats, insecure
+        )
+        answers = node_questions.ask(context, given)
+        state, name, owner_key, make_owner_key, generation, registry, trust, allow, role, parent, listen, nats, insecure = answers
     try:
         msgspec.convert(name, Name)
     except msgspec.ValidationError as error:
         raise UsageError(f"a node's name is lower case letters, digits and single dashes, not {name!r}") from error
-    if not owner_key.exists():
-        raise UsageError(f"{owner_key}: there is no owner's key; make one with `snapcount keys new owner`")
-    owner = keys.load(owner_key)
+    if not owner_key.exists() and not make_owner_key:
+        raise UsageError(f"{owner_key}: there is no owner's key; make one with `snapcount keys new owner`, or here with --make-owner-key")
     authors = tuple(keys.public_text(keys.load_public(path)) for path in trust)
     allowed = tuple(part.strip() for part in allow.split(",") if part.strip())
     place = {
@@ -65,6 +79,7 @@ def init(
         mesh = msgspec.convert(place, config.Mesh)
     except msgspec.ValidationError as error:
         raise UsageError(f"mesh: {safe(str(error))}") from error
+    owner = keys.load(owner_key) if owner_key.exists() else _make_owner(owner_key)
     toml_text = config.template(name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin), mesh)
     toml.decode(toml_text.encode(), config.NodeConfig, config.FILE)  # a value that is not sound is refused before anything is made
     identity.create(state, toml_text, owner, SystemClock(), SystemRandom())
@@ -79,6 +94,19 @@ def init(
     if role:
         say(f"  mesh: {role}{f' of {parent[0]}' if parent else ''}{f', listens on {listen}' if listen else ''}")
     say(f"start it with: snapcount node run --state {state}")
+
+
+def _make_owner(path: Path) -> "SigningKey":
+    import os
+    import sys
+
+    from host.core import keys
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    key = keys.create(path, os.urandom(keys.SEED_BYTES))
+    # On stderr: standard output may be read by a program.
+    print(f"{path}: the owner's private key; keep it away from the node, and keep it secret", file=sys.stderr)
+    return key
 
 
 @app.command(epilog="Example: snapcount node run --state node-1")

@@ -15,6 +15,8 @@ class Lang(StrEnum):
 
     ZIG = "zig"
     C = "c"
+    RUST = "rust"
+    ASSEMBLYSCRIPT = "assemblyscript"
 
 
 Folder = typer.Argument(Path(), help="The skill's folder.", show_default="this folder")

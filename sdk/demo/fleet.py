@@ -20,11 +20,14 @@ from host.core.errors import NetworkError
 from host.daemon import CRASH_AT
 from host.installed import measure_host
 from host.mesh.frames import Role
+from registry.server import operator_key
 
 START_S_MAX = 60.0
 STOP_S_MAX = 10.0
 POLL_S = 0.05
 GENERATIONS = 3
+REGISTRY = "registry"
+SMALLER_GENERATION, FULL_X_MM, SMALLER_X_MM = 2, 300.0, 220.0
 ORCHESTRATOR, CLUSTER_NODES, HEARTBEAT_S = "orchestrator", 6, 0.5
 ALLOWED = ("log", "clock", "random", "state", "motion")
 
@@ -36,6 +39,8 @@ class LocalFleet:
         self.folder = folder
         self.names = [f"node-{i + 1:02d}" for i in range(nodes)]
         self.owner = SigningKey(os.urandom(keys.SEED_BYTES))
+        (folder / REGISTRY).mkdir(exist_ok=True)
+        self.operator = operator_key(folder / REGISTRY)
         self.url = ""
         self._author = author
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -47,7 +52,7 @@ class LocalFleet:
         parents = [self._start_tier(f"lead-{i + 1}", "lead", (root,)) for i in range(-(-len(self.names) // CLUSTER_NODES))]
         for i, name in enumerate(self.names):
             mesh = config.Mesh(role="agent", parents=(parents[i // CLUSTER_NODES],), heartbeat_s=HEARTBEAT_S)
-            self._create(name, i % GENERATIONS + 1, self.url, ALLOWED, mesh)
+            self._create(name, i % GENERATIONS + 1, self.url, ALLOWED, mesh, sector=f"hall-{i // CLUSTER_NODES + 1}")
             self.start_node(name)
         self.wait_for("every node to connect", lambda: all(self.status(name)["registry"]["connected"] for name in self.names))
 
@@ -58,16 +63,28 @@ class LocalFleet:
         self.wait_for(f"{name} to listen", lambda: bool(self.status(name)["mesh"]["listening"]))
         return f"ws://{self.status(name)['mesh']['listening']}"
 
-    def _create(self, name: str, generation: int, registry: str, allowed: tuple[str, ...], mesh: config.Mesh) -> None:
+    def _create(self, name: str, generation: int, registry: str, allowed: tuple[str, ...], mesh: config.Mesh, sector: str = "") -> None:
         owner, trusted = keys.public_text(self.owner.verify_key), (keys.public_text(self._author.verify_key),)
-        toml = config.template(name, owner, generation, registry, trusted, allowed, ("virtual_machine",), mesh)
+        # What the registry announces is taken as well: a demo need not roll out in stages what it only wants to be there.
+        toml = config.template(
+            name, owner, generation, registry, trusted, allowed, ("virtual_machine",), mesh, sector=sector,
+            operators=(keys.public_text(self.operator.verify_key),), announcements=True,
+        )  # fmt: skip
         identity.create(self.state(name), toml, self.owner, SystemClock(), SystemRandom())
+        if generation == SMALLER_GENERATION:
+            self._make_smaller(self.state(name))
+
+    def _make_smaller(self, state: Path) -> None:
+        """The older machines have a shorter x axis, as their owner signs."""
+        path = state / identity.SAFETY
+        path.write_text(path.read_text().replace(f"x = [0.0, {FULL_X_MM}]", f"x = [0.0, {SMALLER_X_MM}]"))
+        identity.sign_safety(state, self.owner)
 
     def start_registry(self, port: int = 0) -> None:
         """Starts the registry and waits until it listens."""
         log = self.folder / "registry.log"
         process = self._spawn(
-            "registry", log, ["registry", "serve", "--dir", str(self.folder / "registry"), "--port", str(port), "--json"], {}
+            "registry", log, ["registry", "serve", "--dir", str(self.folder / REGISTRY), "--port", str(port), "--json"], {}
         )
         assert process.stdout is not None
         line = process.stdout.readline()

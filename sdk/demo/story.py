@@ -24,7 +24,7 @@ from host.core.errors import SnapcountError
 from host.core.manifest import Manifest
 from host.supply.store import SkillStore
 from registry.client import RegistryHttp
-from sdk.demo import hostile
+from sdk.demo import hostile, rollouts, warmer
 from sdk.demo.fleet import ORCHESTRATOR, LocalFleet
 from sdk.demo.gcode import vase
 from sdk.demo.samples import ASSAY, BOUNTY
@@ -41,6 +41,10 @@ DEFENCES = (
     "tampered_refused", "unsigned_refused", "runaway_stopped", "memory_bomb_stopped", "ungranted_refused", "unsafe_motion_refused",
     "install_kill_survived",
 )  # fmt: skip
+
+
+ROLLOUTS = ("bad_rollout_stopped", "fix_reached_all")
+DELTA_RATIO_MAX = 0.15
 
 
 @dataclass
@@ -82,6 +86,7 @@ def run(nodes: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, 
         _jobs(story)
         _cascade(story)
         _upgrade(story)
+        _rollouts(story)
         _defences(story)
         story.result |= {"calls": story.calls, "hook_us_p50": _hook_us(story), "seconds": round(time.monotonic() - started, 1)}
     say(f"done in {story.result['seconds']:.1f} s: " + ("everything held" if succeeded(story.result) else "SOMETHING DID NOT HOLD"))
@@ -96,6 +101,8 @@ def run(nodes: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, 
             "calls",
             "hook_us_p50",
             "calls_lost_in_upgrade",
+            *ROLLOUTS,
+            "delta_ratio",
             *DEFENCES,
             "seconds",
         )
@@ -106,7 +113,8 @@ def succeeded(result: dict[str, Any]) -> bool:
     """Whether everything held."""
     whole = result["nodes_active"] == result["nodes"] and result["jobs_done"] == result["nodes"] and result["calls_lost_in_upgrade"] == 0
     together = result["cascade_ready"] == result["cascade_acted"] == result["nodes"]
-    return whole and together and all(result[name] is True for name in DEFENCES)
+    supplied = result["delta_ratio"] <= DELTA_RATIO_MAX and all(result[name] is True for name in ROLLOUTS)
+    return whole and together and supplied and all(result[name] is True for name in DEFENCES)
 
 
 @contextmanager
@@ -219,8 +227,40 @@ def _upgrade(story: Story) -> None:
     story.result |= {"calls_lost_in_upgrade": len(lost) if active == len(story.fleet.names) else -1}
 
 
+def _rollouts(story: Story) -> None:
+    story.say("6. A roll-out that goes wrong on one hardware generation, and the one that mends it")
+    fleet = story.fleet
+    bundles = [story.signed(warmer.bundle(version, x_mm), warmer.NAME) for version, x_mm in (rollouts.FIRST, rollouts.BAD, rollouts.FIXED)]
+    first = rollouts.roll_out(fleet, bundles[0], 1, probation_s=0)
+    story.say(f"   {warmer.NAME} {first['version']}: {first['status']}, {first['counts']['active']} of {first['counts']['nodes']} nodes")
+    with rollouts.busy(fleet):
+        bad = rollouts.roll_out(fleet, bundles[1], 2)
+        back = rollouts.settled(fleet, first["version"])
+        story.say(f"   {warmer.NAME} {bad['version']}: {bad['status']}: {bad['reason']}")
+        for failure in bad["failures"][:1]:
+            story.say(f"   {failure['node']} (generation {failure['generation']}): {failure['message']}")
+        story.say(
+            f"   {'every node runs' if back else 'NOT every node runs'} {first['version']} again; {bad['stage']['nodes']} had been asked for more"
+        )
+        before = rollouts.received(fleet)
+        fixed = rollouts.roll_out(fleet, bundles[2], 3)
+        reached = rollouts.settled(fleet, fixed["version"])
+    moved, whole = rollouts.received(fleet) - before, len(bundles[2]) * len(fleet.names)
+    story.say(
+        f"   {warmer.NAME} {fixed['version']}: {fixed['status']}, {fixed['counts']['active']} of {fixed['counts']['nodes']} nodes, as a patch: "
+        f"{moved:,} bytes moved instead of {whole:,}"
+    )
+    story.result |= {
+        "bad_rollout_stopped": bad["status"] == "rolled-back" and back,
+        "fix_reached_all": fixed["status"] == "done" and reached,
+        "delta_ratio": round(moved / whole, 4),
+    }
+    for name in fleet.names:
+        fleet.control(name).post(f"/v1/remove/{warmer.NAME}")  # its bids are not those of the chapters to come
+
+
 def _defences(story: Story) -> None:
-    story.say("6. What is refused, and what is stopped")
+    story.say("7. What is refused, and what is stopped")
     signed = story.signed(renumbered(read_bundle(module_path(PLANNER)), "1.0.9"), PLANNER)
     tampered = bytearray(signed)
     tampered[len(tampered) // 2] ^= 1
