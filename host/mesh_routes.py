@@ -5,7 +5,7 @@
 | `GET /v1/mesh/status` | the orchestrator's panel |
 | `POST /v1/mesh/broadcast`, `ask`, `pipeline` (JSON: orchestrator.Request, the payload in base64) | the operation's result |
 | `POST /v1/mesh/delegate` (JSON: request, capability, count, ceiling) | the result, and who was chosen |
-| `POST /v1/mesh/freeze`, `thaw` (JSON: targets, reason) | the result |
+| `POST /v1/mesh/freeze`, `thaw`, `isolate`, `readmit`, `forget` (JSON: targets, reason) | the result |
 | `POST /v1/mesh/quarantine` (JSON: the signed policy in base64) | the result |
 | `POST /v1/mesh/send` (JSON: Letter) | `{"id": …, "connected": …}`; from an agent, a lead or a coordinator |
 
@@ -50,7 +50,7 @@ class Delegation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What to freeze or thaw."""
+    """What to freeze or thaw, whom to isolate, readmit or forget."""
 
     targets: Annotated[tuple[Target, ...], Meta(min_length=1, max_length=DEFAULT.targets_max)]
     reason: Annotated[str, Meta(max_length=300)] = ""
@@ -76,7 +76,7 @@ class Letter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def mesh_routes(peer: Peer | None) -> list[web.RouteDef]:
     """The routes for one peer; None is a node that is in no mesh, which says so."""
     operations = _Operations(peer)
-    posts = ("broadcast", "ask", "pipeline", "delegate", "freeze", "thaw", "quarantine", "send")
+    posts = ("broadcast", "ask", "pipeline", "delegate", "freeze", "thaw", "isolate", "readmit", "forget", "quarantine", "send")
     return [web.get("/v1/mesh/status", operations.status), *(web.post(f"/v1/mesh/{name}", getattr(operations, name)) for name in posts)]
 
 
@@ -178,6 +178,16 @@ class _Operations:
 
     async def thaw(self, request: web.Request) -> web.Response:
         return await self._operate((await _body(request, Control)).targets, self._orchestrator().thaw)
+
+    async def isolate(self, request: web.Request) -> web.Response:
+        orchestrator, asked = self._orchestrator(), await _body(request, Control)
+        return await self._operate(asked.targets, lambda targets, done: orchestrator.isolate(targets, asked.reason, done))
+
+    async def readmit(self, request: web.Request) -> web.Response:
+        return await self._operate((await _body(request, Control)).targets, self._orchestrator().readmit)
+
+    async def forget(self, request: web.Request) -> web.Response:
+        return await self._operate((await _body(request, Control)).targets, self._orchestrator().forget_agents)
 
     async def quarantine(self, request: web.Request) -> web.Response:
         return await self._operate((await _body(request, Signed)).document, self._orchestrator().quarantine)

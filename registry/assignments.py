@@ -62,13 +62,14 @@ class Assignments:
             (node, name, None if wanted is None else self._encode(wanted)),
         )
 
-    def issue(self, db: sqlite3.Connection, node: str, now_ms: int, above: int = 0) -> tuple[int, bytes]:
-        """Serial and document of a new desired state, its serial higher than `above` and than the one before."""
+    def issue(self, db: sqlite3.Connection, node: str, now_ms: int, above: int = 0, flags: tuple[str, ...] = ()) -> tuple[int, bytes]:
+        """Serial and document of a new desired state, its serial higher than `above` and than the one before. `flags` are the feature flags that are on."""
         rows = db.execute("SELECT name, row FROM wanted WHERE node = ? ORDER BY name", (node,)).fetchall()
         serial = max(self.serials.get(node, 0), above) + 1
         state = DesiredState(
             node=node, serial=serial, issued_ms=now_ms,
             skills=tuple(self._decode(row) for _, row in rows if row is not None), remove=tuple(name for name, row in rows if row is None),
+            flags=flags,
         )  # fmt: skip
         document = desired.sign(state, self._key)
         db.execute("INSERT OR REPLACE INTO desired (node, serial, document) VALUES (?, ?, ?)", (node, serial, document))

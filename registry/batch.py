@@ -10,6 +10,7 @@ from registry.assignments import PatchesFor
 from registry.audit import Entry
 from registry.inventory import Known
 from registry.rollout import Outcome
+from registry.rollout_document import Selection
 from registry.rollout_events import Decision, Event
 from registry.rollout_store import Live
 from registry.rollout_turn import State
@@ -34,6 +35,10 @@ class Batch:
     """Nodes that hold an older desired state than they were given."""
     above: dict[str, int] = field(default_factory=dict)
     """Serials that nodes hold, higher than any this registry remembers: it was restored from a backup."""
+    flags: dict[str, Selection] | None = None
+    """The feature flags after a change; None: they are as they were."""
+    flagged: dict[str, None] = field(default_factory=dict)
+    """Nodes for whom others are on than they were told."""
     new: Live | None = None
     retired: tuple[str, ...] = ()
     nonce: bytes = b""

@@ -45,6 +45,10 @@ class RegistryHttp:
         """Announces a skill no more. Raises UntrustedInput when it is not announced."""
         self._ask("DELETE", f"/v1/announcements/{quote(name, safe='')}")
 
+    def police(self, document: bytes) -> dict[str, Any]:
+        """Keeps a signed quarantine policy and sends it to every node; `nodes` is how many are connected."""
+        return self._ask("POST", "/v1/policies", document)
+
     def fleet(self) -> dict[str, Any]:
         """The nodes and what they last reported."""
         return self._ask("GET", "/v1/fleet")

@@ -11,20 +11,22 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+import msgspec
 from nacl.signing import SigningKey, VerifyKey
 
 from host.core import cose
-from host.core.errors import Flooded, SnapcountError, UsageError
+from host.core.errors import Flooded, Replayed, SnapcountError, UsageError
 from host.core.fleet import Hello, Progress
 from host.core.limits import DEFAULT
 from host.core.text import safe
-from registry import compat, rollout, rollout_document
+from registry import compat, flags, rollout, rollout_document
 from registry.admission import admit, admit_action
 from registry.assignments import NO_PATCHES, Assignments, PatchesFor
-from registry.audit import AuditLog
+from registry.audit import AuditLog, Entry
 from registry.batch import Batch
 from registry.database import Database
 from registry.enrolment import Enrolment
+from registry.flags import FlagChange
 from registry.inventory import SERIAL_MAX, Inventory, Known
 from registry.releases import Releases
 from registry.rollout_document import Action, Release, Rollout, Selection
@@ -69,6 +71,7 @@ class Controller:
         self._store, self._assignments = RolloutStore(database), Assignments(database, key)
         self._enrolment = Enrolment(releases, self._assignments)
         self.live: dict[str, Live] = {live.state.document.id: live for live in self._store.live()}
+        self.flags = flags.load(database)
         self._due_ms: dict[str, int | None] = dict.fromkeys(self.live, 0)
         # Whoever was connected when the process before this one ended is so no more.
         connected = {node for live in self.live.values() for node, member in live.state.roster.items() if member.online}
@@ -94,7 +97,7 @@ class Controller:
                 observations, greeted = self._take_in(heard, batch)
                 for id, live in self.live.items():
                     self._step(batch, id, observations.get(id, []), self._enrolment.newcomers(live.state, greeted, self.inventory.online))
-                changed = batch.states or batch.again or batch.above or self.inventory.is_dirty
+                changed = batch.states or batch.again or batch.above or batch.flagged or self.inventory.is_dirty
                 return self._commit(batch) if changed else []
             except Exception:
                 self._heard.extendleft(reversed(heard))
@@ -133,6 +136,22 @@ class Controller:
             batch.nonce = action.nonce
             batch.step(action.id, COMMANDS[action.action](action.reason), _signer(document))
             return action, self._commit(batch)
+
+    def flag(self, document: bytes, now_ms: int) -> tuple[FlagChange, list[Tell]]:
+        """Turns a feature flag on or off, and tells those for whom that changes something. Raises UntrustedInput (Replayed, Untimely, TooLarge)."""
+        change = flags.verify(document, self._operators)
+        with self._turning:
+            if self._store.nonce_is_known(change.nonce):
+                raise Replayed(f"feature flag {change.flag}: this very document was taken before; sign a new one")
+            batch = self._batch(now_ms)
+            batch.nonce, batch.flags = change.nonce, flags.changed(self.flags, change, now_ms)
+            for known in self.inventory.known.values():
+                if flags.on_for(batch.flags, known) != flags.on_for(self.flags, known):
+                    batch.flagged[known.node] = None
+            chosen = {name: value for name, value in msgspec.to_builtins(change.selection).items() if value}
+            detail = {"flag": change.flag, "on": change.on, "nodes": len(batch.flagged), "reason": change.reason, **chosen}
+            batch.entries.append(Entry("flag", _signer(document), detail))
+            return change, self._commit(batch)
 
     def report(self, digest: str, selection: Selection, previous: Release | None = None) -> compat.Report:
         """Who can take a bundle. Raises UsageError when the registry does not hold it."""
@@ -184,6 +203,8 @@ class Controller:
             self._log("warning", f"inventory: {error}")
             return None
         serial = self._assignments.serials.get(hello.node, 0)
+        if not serial and flags.on_for(self.flags, known):
+            batch.flagged[known.node] = None
         if hello.serial < serial:
             batch.again[hello.node] = None
         elif serial and serial < hello.serial < SERIAL_MAX:
@@ -212,8 +233,10 @@ class Controller:
                 self._store.retire(db, batch.retired, batch.now_ms)
             for (node, name), wanted in batch.wanted.items():
                 self._assignments.change(db, node, name, wanted)
-            for node in dict.fromkeys((*(node for node, _ in batch.wanted), *batch.above)):
-                issued[node] = self._assignments.issue(db, node, batch.now_ms, batch.above.get(node, 0))
+            if batch.flags is not None:
+                flags.save(db, batch.flags)
+            for node in dict.fromkeys((*(node for node, _ in batch.wanted), *batch.above, *batch.flagged)):
+                issued[node] = self._assignments.issue(db, node, batch.now_ms, batch.above.get(node, 0), self._flags_of(node, batch))
             if batch.nonce:
                 self._store.remember(db, batch.nonce, batch.now_ms)
             self.audit.append(db, batch.now_ms, batch.entries)
@@ -221,9 +244,14 @@ class Controller:
         self._reach("committed")
         return self._committed(batch, issued)
 
+    def _flags_of(self, node: str, batch: Batch) -> tuple[str, ...]:
+        known = self.inventory.known.get(node)
+        return () if known is None else flags.on_for(self.flags if batch.flags is None else batch.flags, known)
+
     def _committed(self, batch: Batch, issued: dict[str, tuple[int, bytes]]) -> list[Tell]:
         """Makes memory what is on disk now."""
         self.inventory.flushed()
+        self.flags = self.flags if batch.flags is None else batch.flags
         live = {
             id: Live(batch.states.get(id, old.state), old.signed, old.summary) for id, old in self.live.items() if id not in batch.retired
         }

@@ -58,6 +58,14 @@ class RolloutHttp(RegistryHttp):
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             raise NetworkError(f"registry {self._url}: the link broke: {safe(reason)}; watch again") from error
 
+    def flag(self, document: bytes) -> dict[str, Any]:
+        """The feature flags after a signed change."""
+        return self._ask("POST", "/v1/flags", document)
+
+    def flags(self) -> dict[str, Any]:
+        """The feature flags that are on."""
+        return self._ask("GET", "/v1/flags")
+
     def audit(self, after: int = 0) -> tuple[list[Row], bytes]:
         """Rows after this one, and the log's signed head. Raises MalformedData."""
         answer = self._ask("GET", f"/v1/audit?after={after}")

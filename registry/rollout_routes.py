@@ -8,6 +8,7 @@
 | `POST /v1/rollouts/ID/ACTION` (signed action) | 202 and the roll-out; ACTION is pause, resume, abort, retry or approve |
 | `GET /v1/rollouts/ID/events` | server-sent events: the roll-out at each change, and every quarter of a minute, until it ends |
 | `POST /v1/compat` `{"digest": …, "selection": {…}, "previous": …}` | the compatibility report |
+| `POST /v1/flags` (signed change), `GET /v1/flags` | the feature flags that are on, and for which nodes |
 | `GET /v1/audit?after=N` | rows of the audit log and its signed head |
 """
 
@@ -60,7 +61,7 @@ class RolloutRoutes:
         return [
             web.post("/v1/rollouts", self._start), web.get("/v1/rollouts", self._list), web.get("/v1/rollouts/{id}", self._show),
             web.get("/v1/rollouts/{id}/events", self._events), web.post("/v1/rollouts/{id}/{action:pause|resume|abort|retry|approve}", self._act),
-            web.post("/v1/compat", self._compat), web.get("/v1/audit", self._audit),
+            web.post("/v1/compat", self._compat), web.get("/v1/audit", self._audit), web.post("/v1/flags", self._flag), web.get("/v1/flags", self._flags),
         ]  # fmt: skip
 
     async def _start(self, request: web.Request) -> web.Response:
@@ -118,6 +119,18 @@ class RolloutRoutes:
             raise UsageError(f"expected digest, selection and previous as JSON: {safe(str(error))}") from error
         report = await asyncio.to_thread(self._service.controller.report, question.digest, question.selection, question.previous)
         return web.json_response(report.as_dict() | {"lines": lines(report)})
+
+    async def _flag(self, request: web.Request) -> web.Response:
+        self._access.require(request, "push")
+        await self._service.flag(await bodies.read(request, DEFAULT.frame_bytes_max, "a feature flag"))
+        return web.json_response(self._flags_on(), status=202)
+
+    async def _flags(self, request: web.Request) -> web.Response:
+        self._access.require(request, "pull")
+        return web.json_response(self._flags_on())
+
+    def _flags_on(self) -> dict[str, Any]:
+        return {"flags": {flag: msgspec.to_builtins(chosen) for flag, chosen in sorted(self._service.controller.flags.items())}}
 
     async def _audit(self, request: web.Request) -> web.Response:
         self._access.require(request, "pull")

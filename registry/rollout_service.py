@@ -9,6 +9,7 @@ from host.core.errors import SnapcountError
 from host.core.fleet import Hello, Progress
 from host.core.text import safe
 from registry.controller import Controller, Gone, Heard, Joined, Tell
+from registry.flags import FlagChange
 from registry.rollout_document import Action
 from registry.rollout_store import Live
 
@@ -54,6 +55,13 @@ class RolloutService:
         self._after(tells)
         self._heard.set()
         return action
+
+    async def flag(self, document: bytes) -> FlagChange:
+        """As `Controller.flag`."""
+        change, tells = await asyncio.to_thread(self.controller.flag, document, self.clock.now_ms())
+        self._log("info", f"feature flag {change.flag}: {'on' if change.on else 'off'} by an operator")
+        self._after(tells)
+        return change
 
     async def run(self) -> None:
         """Turns until cancelled. A turn that fails changed nothing, and is tried again."""

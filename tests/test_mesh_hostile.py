@@ -751,7 +751,7 @@ async def test_a_roster_of_names_that_cannot_be_below_a_child_is_refused(yard, c
     assert await liar.end() == code
     await asyncio.gather(sending, return_exceptions=True)
     yard.refused(code, 1)
-    assert len(yard.lead._where) < 3_000
+    assert len(yard.lead.members.all_names()) < 3_000
     gathering, _ = await asked(yard, ("cluster-00000",))
     assert (await honest.next(Deliver)).message == gathering.verified.raw
     await yard.serves()

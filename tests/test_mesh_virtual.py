@@ -1,5 +1,6 @@
 """A fleet of several hundred agents under virtual time: what it does when frames are lost, peers die or hang, clocks are wrong and links break."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -222,3 +223,64 @@ def test_a_flood_of_the_lowest_priority_does_not_hold_up_what_matters_most() -> 
     assert refused > 0, "there is no end to what is taken"
     assert fleet.time.run_while(lambda: not results, 60_000.0)
     assert results[0]["ready"] >= 0.95 * 60, results[0]["reason"]
+
+
+# Agents that an operator takes out.
+
+
+def order(fleet, name, *arguments):
+    return fleet.run(lambda done: getattr(fleet.orchestrator, name)(*arguments, done))
+
+
+def test_an_isolated_agent_is_sent_nothing_until_it_is_readmitted():
+    fleet = VirtualFleet(60, seed=3)
+    fleet.start()
+    assert order(fleet, "isolate", ("agent-000003",), "spindle noise")["outcome"] == "SUCCESS"
+    fleet.time.run_for(12_000)
+    assert fleet.orchestrator.status()["agents"]["quarantined"] == 1
+    cascade = fleet.cascade(Request(topic="x.go"))
+    assert cascade["ready"] == 59 and 3 not in fleet.marks(cascade).prepared
+    assert order(fleet, "readmit", ("agent-000003",))["outcome"] == "SUCCESS"
+    fleet.time.run_for(12_000)
+    assert fleet.orchestrator.status()["agents"]["quarantined"] == 0
+    assert fleet.cascade(Request(topic="x.go"))["ready"] == 60
+
+
+def test_who_is_isolated_stays_so_over_a_restart_of_its_lead():
+    fleet = VirtualFleet(30, seed=4)
+    kept = []
+    fleet.start()
+    lead = fleet.leads[0]
+    lead.world = replace(lead.world, keep=kept.append)
+    order(fleet, "isolate", ("agent-000007",), "spindle noise")
+    again = VirtualFleet(30, seed=4)
+    again.start()
+    again.leads[0].restore(kept[-1])
+    assert again.leads[0].isolation.names == {"agent-000007": "spindle noise"}
+    order(fleet, "readmit", ("agent-000007",))
+    assert kept[-1] is None
+
+
+def test_an_agent_that_is_gone_is_expected_until_it_is_forgotten():
+    fleet = VirtualFleet(60, seed=5)
+    fleet.start()
+    fleet.kill(["agent-000011"])
+    fleet.time.run_for(30_000)
+    assert fleet.orchestrator.status()["agents"]["total"] == 60
+    assert order(fleet, "forget_agents", ("agent-000011", "agent-000012"))["outcome"] == "SUCCESS"
+    fleet.time.run_for(12_000)
+    assert fleet.orchestrator.status()["agents"]["total"] == 59, "the one that is connected is not forgotten"
+    assert "agent-000011" not in fleet.orchestrator.members and "agent-000012" in fleet.orchestrator.members
+
+
+def test_a_lead_forgets_an_agent_that_has_gone_to_another_one():
+    fleet = VirtualFleet(60, seed=6)
+    fleet.start()
+    fleet.kill(["agent-000011"])
+    fleet.time.run_for(1_000)
+    coordinator, (old, new) = fleet.coordinators[0], fleet.leads
+    row = coordinator.children.by_name[new.identity.name].row
+    coordinator.members.came(coordinator.members.by_row[row], {"agent-000011"})
+    fleet.time.run_for(1_000)
+    assert "agent-000011" not in old.members
+    assert coordinator.members.above("agent-000011").name == new.identity.name

@@ -15,13 +15,17 @@ STATE_BYTES_MAX = 64 << 20
 
 
 class FrozenState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a peer keeps. `members` are children frozen on their own; `waiting` messages as they came; `registry` a tier's snapshot."""
+    """What a peer keeps. `members` are children frozen on their own, `isolated` those that an operator took out, with the reason; `waiting` are messages as
+    they came, `registry` is a tier's snapshot."""
 
     frozen: bool
     since_ms: Ms
     by: Annotated[str, Meta(max_length=64)] = ""
     reason: Annotated[str, Meta(max_length=300)] = ""
     members: Annotated[tuple[str, ...], Meta(max_length=DEFAULT.children_max)] = ()
+    isolated: Annotated[
+        dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=300)]], Meta(max_length=DEFAULT.children_max)
+    ] = {}
     waiting: Annotated[tuple[bytes, ...], Meta(max_length=DEFAULT.inbox_messages_max)] = ()
     registry: bytes = b""
 

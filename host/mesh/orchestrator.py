@@ -16,6 +16,7 @@ from host.mesh.frames import Heartbeat, Reply
 from host.mesh.freeze import FREEZE, THAW
 from host.mesh.gathering import Gathering
 from host.mesh.handshake import Identity
+from host.mesh.isolation import FORGET, ISOLATE, READMIT
 from host.mesh.message import CONTROL, EVERYONE, Routing, Target, Topic, Verb
 from host.mesh.peer import World
 from host.mesh.policing import QUARANTINE
@@ -113,6 +114,17 @@ class Orchestrator(TierPeer):
 
     def thaw(self, targets: Sequence[str], done: Done) -> None:
         self._control(THAW, targets, "", done)
+
+    def isolate(self, targets: Sequence[str], reason: str, done: Done) -> None:
+        """Takes agents out: until they are readmitted, nothing but control is sent to them."""
+        self._control(ISOLATE, targets, reason, done)
+
+    def readmit(self, targets: Sequence[str], done: Done) -> None:
+        self._control(READMIT, targets, "", done)
+
+    def forget_agents(self, targets: Sequence[str], done: Done) -> None:
+        """Expects agents no more that have gone for good. One that is connected, or isolated, is not forgotten."""
+        self._control(FORGET, targets, "", done)
 
     def quarantine(self, document: bytes, done: Done) -> None:
         """Sends a signed quarantine policy, or the lift of one, to the whole fleet. Raises what this node itself refuses it for."""

@@ -1,23 +1,21 @@
 """A lead, a coordinator or the orchestrator: has children, passes messages on to them, and answers for all of them upward."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from host.core.errors import Busy, Flooded, MalformedData, Replayed, SnapcountError, StateDamaged, TooLarge, UnknownSender
+from host.core.errors import Busy, Flooded, MalformedData, Replayed, SnapcountError, StateDamaged, UnknownSender
 from host.core.limits import DEFAULT
-from host.core.manifest import NAME
-from host.core.text import safe
 from host.mesh.children import Child, Children
 from host.mesh.frames import READY, SUMMARIES_MAX, Ack, Deliver, Heartbeat, Release, Report, Roster, Submit, Welcome
 from host.mesh.freeze import FREEZE, FrozenState, decode, encode
 from host.mesh.gathering import AGENTS_MAX, Gathering, Member
 from host.mesh.handshake import Identity
 from host.mesh.impedance import ImpedanceRegistry
-from host.mesh.link import Timer
+from host.mesh.isolation import FORGET, TOPICS, Isolation
+from host.mesh.membership import Membership
 from host.mesh.message import CONTROL, EVERYONE, RESERVED, Message, UnverifiedMessage, Verified
 from host.mesh.peer import Peer, World
 from host.mesh.policing import QUARANTINE, SPREAD_MS
@@ -25,18 +23,14 @@ from host.mesh.profiler import Vitals
 from host.mesh.relay import Relay
 from host.mesh.summary import HEAVY_WEIGHT, LEAD_SHARE, Summary, compact, merge, summarise
 
-ROSTER_MS = 200.0
-"""How long changes of a roster are collected: thirty agents that come at once are one frame."""
 REPORTS_KEPT = 64
 HOUR_MS = 3_600_000.0
 CHILDREN_DEFAULT = 64
 LEAD_QUANTILE = 0.8
 """Of an agent's own delays, and of its processing times: together they cover nineteen messages in twenty, and the window what is left."""
-NAMES_PER_AGENT_MAX = 2  # the tiers between have names as well
 FROM_ONE_SOURCE_MAX = 64
 """How many messages of one source below may be under way at once."""
 CONFLICTS_HOUR_MAX = 1_000_000
-_NAME = re.compile(NAME)
 
 
 class TierPeer(Peer):
@@ -53,18 +47,16 @@ class TierPeer(Peer):
     ) -> None:
         super().__init__(identity, world)
         self.registry = ImpedanceRegistry(children_max, LEAD_QUANTILE, float(heartbeat_ms))
-        self.members: dict[int, Member] = {}
+        self.members = Membership(world.time, self._tell_roster if parents else None, self._moved)
         self.children = Children(
             identity, self.registry, world.time, self.clock, world.trust, self, self.complaints, world.tokens, world.log,
             heartbeat_ms=heartbeat_ms, introductions=self._introductions, frozen=self._is_frozen, policies=world.policies,
         )  # fmt: skip
         self.relay = Relay(self.children, self.registry, world.time, self.clock, world.trust)
-        self._where: dict[str, Member] = {}
+        self.isolation = Isolation(self.members, self.registry, self.children)
         self._reports: dict[bytes, dict[str, Any] | None] = {}
         self._gated: dict[bytes, tuple[Verified[Message], float, int]] = {}
         self._under_way: dict[bytes, int] = {}
-        self._changes: tuple[set[str], set[str]] = (set(), set())
-        self._roster_timer: Timer | None = None
         self._chains: tuple[tuple[bytes, ...], ...] = ()
         self._conflicts: list[tuple[float, int]] = []
         self._frozen_names: set[str] = set()
@@ -86,21 +78,13 @@ class TierPeer(Peer):
         """The members that a message concerns: all, or those that are named or have a named one below them; none that is excluded whole."""
         if excluded and self.covered(excluded):
             return []
-        if self.covered(targets):
-            found = self.members.values()
-        else:
-            found = {id(member): member for member in map(self._where.get, targets) if member is not None}.values()
+        found = self.members.by_row.values() if self.covered(targets) else self.members.named(targets)
         return [member for member in found if member.name not in excluded]
 
     def forget(self, name: str) -> bool:
         """Lets a member go that is not connected. False where there is none."""
-        member = self._where.get(name)
-        if member is None or member.name != name or name in self.children.by_name:
-            return False
-        del self.members[member.row]
-        self.registry.forget(name)
-        self._gone(member, {name, *member.names})
-        return True
+        member = self.members.above(name)
+        return member is not None and member.name == name and self.isolation.forget(member)
 
     def _introductions(self) -> tuple[tuple[bytes, ...], ...]:
         """The certificates of the tiers above, whose messages come through here. This tier's own is in the welcome."""
@@ -118,17 +102,17 @@ class TierPeer(Peer):
                 self.spread(document)
         if before != (self.frozen is not None):
             self.children.close("frozen" if welcome.frozen else "thawed")  # they dial anew, and are told
-        names = [name for member in self.members.values() for name in (member.name, *member.names)]
-        self._send_roster(names, (), first=True)
+        self.members.tell_all()
 
     # What children say.
 
     def child_joined(self, child: Child) -> None:
-        member = self.members.get(child.row)
+        member = self.members.by_row.get(child.row)
         if member is None or member.name != child.name:
-            member = self.members[child.row] = Member(child.name, child.row, child.role, child.capabilities)
+            member = self.members.by_row[child.row] = Member(child.name, child.row, child.role, child.capabilities)
         member.capabilities = child.capabilities
-        self._came(member, {child.name})
+        self.members.came(member, {child.name})
+        self.isolation.came(member)
         self.relay.returned(child)
 
     def child_left(self, child: Child) -> None:
@@ -138,22 +122,14 @@ class TierPeer(Peer):
         if frame.summaries:
             frame = _checked(child, frame)
             own = frame.summaries[0]
-            self.members[child.row].agents = own.agents
+            self.members.by_row[child.row].agents = own.agents
             self._assign(child, own.lead_ms, own.lead_heavy_ms)
         child.summaries = frame.summaries
 
     def roster(self, child: Child, frame: Roster) -> None:
-        member = self.members[child.row]
         if child.role == "agent":
             raise UnknownSender(f"{child.name}: an agent has no roster")
-        self._check_added(member, frame)
-        if frame.first:
-            self._gone(member, member.names - set(frame.added))
-            member.names.clear()
-        member.names.update(frame.added)
-        member.names.difference_update(frame.removed)
-        self._gone(member, set(frame.removed))
-        self._came(member, set(frame.added))
+        self.members.took(self.members.by_row[child.row], frame, self.children.by_name.keys() | self.above)
 
     def acknowledged(self, child: Child, frame: Ack) -> None:
         if not self.relay.acknowledged(child, frame):
@@ -178,7 +154,7 @@ class TierPeer(Peer):
             if not self.world.trust.knows(unverified.envelope.kid):
                 self.world.trust.introduce(frame.chain)
             verified = self.admission.verify(frame.message)
-            member = self._where.get(verified.value.source)
+            member = self.members.above(verified.value.source)
             if member is None or member.row != child.row or verified.value.topic.startswith(RESERVED):
                 raise UnknownSender(f"message of {verified.value.source}: it is not below {child.name}, or may not use such a topic")
             if self.relay.from_below >= DEFAULT.gatherings_max or self._under_way.get(verified.key, 0) >= FROM_ONE_SOURCE_MAX:
@@ -201,7 +177,7 @@ class TierPeer(Peer):
             self.relay.from_below += 1
             self._under_way[verified.key] = self._under_way.get(verified.key, 0) + 1
             self.relay.start(verified, below, min(message.expires_ms, self.clock.now_ms() + message.ttl_ms), 0, self._came_to_an_end)
-        elsewhere = [target for target in message.targets if target not in self._where and target not in self.above]
+        elsewhere = [target for target in message.targets if target not in self.members and target not in self.above]
         if elsewhere and "*" not in message.targets and self.uplink is not None:
             try:
                 self.uplink.submit(verified, chain)
@@ -256,6 +232,10 @@ class TierPeer(Peer):
         members = self.resolve(message.targets, message.excluded)
         if message.topic == QUARANTINE:
             self._police_on(message)
+        elif message.topic in TOPICS:
+            if self.isolation.obey(message.topic, message.targets, message.payload.decode("utf-8", "replace")[:300]):
+                self._keep_frozen()
+            members = self.resolve(message.targets, message.excluded)  # who was forgotten is not waited for
         elif message.topic.startswith(RESERVED):
             self._freeze_or_thaw_members(message, members)
         if not self.relay.room_for(message.priority):
@@ -269,7 +249,7 @@ class TierPeer(Peer):
         message = self.author.message(
             now_ms, topic=QUARANTINE, verb="sync", routing="broadcast", targets=(EVERYONE,), priority=CONTROL, ttl_ms=SPREAD_MS, payload=document,
         )  # fmt: skip
-        self.relay.start(message, list(self.members.values()), now_ms + SPREAD_MS, 0, lambda gathering: None)
+        self.relay.start(message, list(self.members.by_row.values()), now_ms + SPREAD_MS, 0, lambda gathering: None)
 
     def set_frozen(self, state: FrozenState | None) -> None:
         self.frozen = state
@@ -279,6 +259,7 @@ class TierPeer(Peer):
     def restore(self, kept: bytes) -> None:
         state = decode(kept)
         self._frozen_names = set(state.members)
+        self.isolation.names.update(state.isolated)
         if state.registry:
             try:
                 self.registry.restore(state.registry)
@@ -290,12 +271,13 @@ class TierPeer(Peer):
     def _keep_frozen(self) -> None:
         """What is frozen here, this peer or some of its children, outlives a restart."""
         own, names = self.frozen, tuple(sorted(self._frozen_names))
-        if own is None and not names:
+        isolated = dict(self.isolation.names)
+        if own is None and not names and not isolated:
             self.world.keep(None)
             return
         state = own or FrozenState(frozen=False, since_ms=self.clock.now_ms())
         registry = self.registry.snapshot() if own is not None else b""
-        self.world.keep(encode(msgspec.structs.replace(state, members=names, registry=registry, waiting=())))
+        self.world.keep(encode(msgspec.structs.replace(state, members=names, isolated=isolated, registry=registry, waiting=())))
 
     def vitals(self) -> Vitals:
         assert self.uplink is not None
@@ -314,10 +296,10 @@ class TierPeer(Peer):
         below = {child.row: child.summaries[0] for child in self.children.by_row.values() if child.summaries}
         away = [
             Summary(name=member.name, tier="cluster", agents=member.agents, offline=member.agents)
-            for row, member in self.members.items()
+            for row, member in self.members.by_row.items()
             if row not in below
         ]
-        hops_ms = {below[row].name: self.registry.read(self.members[row].name).vitals.rtt_ms / 2 for row in below}
+        hops_ms = {below[row].name: self.registry.read(self.members.by_row[row].name).vitals.rtt_ms / 2 for row in below}
         return merge(name, "sector", (*below.values(), *away), hops_ms=hops_ms, frozen=frozen)
 
     # Inside.
@@ -338,6 +320,19 @@ class TierPeer(Peer):
         """It goes on to the children whether this tier takes it or not: they judge for themselves."""
         if self.covered(message.targets):
             self.police(message.payload)
+
+    def _moved(self, member: Member, names: set[str]) -> None:
+        """Agents that went from one lead to another: the first is told to expect them no more."""
+        if member.role != "agent":
+            now_ms = self.clock.now_ms()
+            message = self.author.message(
+                now_ms, topic=FORGET, verb="sync", routing="direct", targets=tuple(sorted(names)[: DEFAULT.targets_max]), priority=CONTROL, ttl_ms=SPREAD_MS,
+            )  # fmt: skip
+            self.relay.start(message, [member], now_ms + SPREAD_MS, 0, lambda gathering: None)
+
+    def _tell_roster(self, added: Sequence[str], removed: Sequence[str], first: bool) -> None:
+        assert self.uplink is not None
+        self.uplink.roster(added, removed, first=first)
 
     def _receipt(self, message_id: bytes) -> None:
         assert self.uplink is not None
@@ -372,48 +367,6 @@ class TierPeer(Peer):
         self.registry.sweep(self.clock.now_ms())
         now_ms = self.world.time.now_ms()
         self._sweeping = self.world.time.call_at(now_ms + self.children.heartbeat_ms, self._sweep)
-
-    def _check_added(self, member: Member, frame: Roster) -> None:
-        """Raises UnknownSender for a name that is no name, or that belongs to somebody else who is here; TooLarge for more than a child may have."""
-        taken = self.children.by_name.keys() | self.above
-        for name in frame.added:
-            if not _NAME.match(name) or name in taken:
-                raise UnknownSender(f"roster of {member.name}: {safe(name, 64)!r} is not below it")
-        known = len(member.names.union(frame.added) if not frame.first else frame.added)
-        most = NAMES_PER_AGENT_MAX * AGENTS_MAX[member.role]
-        if known > most:
-            raise TooLarge(f"roster of {member.name}: {known} names, at most {most} may be below a {member.role}")
-
-    def _came(self, member: Member, names: set[str]) -> None:
-        new = {name for name in names if self._where.get(name) is not member}
-        self._where.update(dict.fromkeys(new, member))
-        self._changed(added=new, removed=set())
-
-    def _gone(self, member: Member, names: set[str]) -> None:
-        old = {name for name in names if self._where.get(name) is member}
-        for name in old:
-            del self._where[name]
-        self._changed(added=set(), removed=old)
-
-    def _changed(self, *, added: set[str], removed: set[str]) -> None:
-        if self.uplink is None or not (added or removed):
-            return
-        self._changes = (self._changes[0] - removed | added, self._changes[1] - added | removed)
-        if self._roster_timer is None:
-            self._roster_timer = self.world.time.call_at(self.world.time.now_ms() + ROSTER_MS, self._send_changes)
-
-    def _send_changes(self) -> None:
-        self._roster_timer = None
-        (added, removed), self._changes = self._changes, (set(), set())
-        self._send_roster(sorted(added), sorted(removed), first=False)
-
-    def _send_roster(self, added: Sequence[str], removed: Sequence[str], *, first: bool) -> None:
-        assert self.uplink is not None
-        size = DEFAULT.names_per_frame_max
-        pieces = max((len(added) + size - 1) // size, (len(removed) + size - 1) // size, int(first))
-        for piece in range(pieces):
-            part = slice(piece * size, (piece + 1) * size)
-            self.uplink.roster(added[part], removed[part], first=first and piece == 0)
 
 
 def _checked(child: Child, frame: Heartbeat) -> Heartbeat:

@@ -61,6 +61,7 @@ class SupplyLine:
             partials=Partials(self._state / "blobs" / "partial"),
             down=RateLimit(self._terms.down_bytes_s),
             report=self._report,
+            authorization=self._terms.authorization,
         )
         self._source = fetcher
         if self._terms.serve is not None:

@@ -6,13 +6,15 @@ from typing import Any
 
 import typer
 
-from sdk.cli import quarantine
+from sdk.cli import flags, quarantine, rollout
 from sdk.cli.output import Json, emit, progress, say, working
 
 app = typer.Typer(help="Push skills to a fleet, watch it, and have it move on the snap count.", no_args_is_help=True)
 
 app.command("quarantine", epilog=quarantine.QUARANTINE_EXAMPLE)(quarantine.quarantine)
 app.command("lift", epilog=quarantine.LIFT_EXAMPLE)(quarantine.lift)
+app.command("flag", epilog=flags.FLAG_EXAMPLE)(flags.flag)
+app.command("flags", epilog=flags.FLAGS_EXAMPLE)(flags.flags)
 
 Registry = typer.Option("http://127.0.0.1:8470", "--registry", help="Address of the registry.", envvar="SNAPCOUNT_REGISTRY")
 State = typer.Option(Path("orchestrator"), "--state", help="The orchestrator's state directory.", envvar="SNAPCOUNT_ORCHESTRATOR")
@@ -26,17 +28,32 @@ Priority = typer.Option(2, "--priority", min=0, max=3, help="0 to 3; what is low
 ReadyMin = typer.Option(0.95, "--ready-min", help="The share that must be ready, 0 to 1.")
 Timeout = typer.Option(10.0, "--timeout", help="How long to wait for answers without an arrival time, in seconds.")
 Names = typer.Argument(None, metavar="NAME...", help="Clusters, sectors or agents.")
+Agents = typer.Argument(metavar="NAME...", help="Agents.")
 Everyone = typer.Option(False, "--all", help="The whole fleet.")
 
 
-@app.command(epilog="Example: snapcount fleet push toolpath-planner.wasm")
+@app.command(epilog="Example: snapcount fleet push toolpath-planner.wasm --key operator.key")
 def push(
     bundle: Path = typer.Argument(help="A signed bundle."),
     registry: str = Registry,
-    wait: float = typer.Option(120.0, help="How long to wait for the nodes, in seconds."),
+    key: Path | None = typer.Option(
+        None, "--key", help="Your operator key: then it is a roll-out, in the default stages, which is followed."
+    ),
+    at_once: bool = typer.Option(False, "--at-once", help="With --key: one stage for everybody, and no soak."),
+    wait: float = typer.Option(120.0, help="Without --key: how long to wait for the nodes, in seconds."),
     as_json: bool = Json,
 ) -> None:
-    """Upload a bundle, announce it, and wait until every connected node runs it or says why not."""
+    """Bring a bundle to the fleet and watch it arrive: as a roll-out with --key, else announced to every connected node at once.
+
+    Stop watching with Ctrl-C: a roll-out goes on, and `snapcount rollout status` shows it. For stages of your own there is `snapcount rollout start`.
+    """
+    if key is not None:
+        rollout.push(bundle, key, registry, at_once=at_once, as_json=as_json)
+        return
+    if at_once:
+        from host.core.errors import UsageError
+
+        raise UsageError("--at-once is for a roll-out: sign it with --key operator.key")
     from host.core.text import safe
     from registry.client import RegistryHttp
     from sdk.local import read_bundle
@@ -162,6 +179,26 @@ def freeze(
 def thaw(names: list[str] = Names, everyone: bool = Everyone, state: Path = State, as_json: bool = Json) -> None:
     """Let what was frozen go on."""
     _operate(state, "thaw", {"targets": _targets(names, everyone)}, as_json)
+
+
+@app.command(epilog="Example: snapcount fleet isolate cell-7 --reason 'spindle noise'")
+def isolate(
+    names: list[str] = Agents, state: Path = State, reason: str = typer.Option("", help="Why; its lead keeps it."), as_json: bool = Json,
+) -> None:  # fmt: skip
+    """Take agents out: nothing but control is sent to them, over restarts too, until they are readmitted."""
+    _operate(state, "isolate", {"targets": names, "reason": reason}, as_json)
+
+
+@app.command(epilog="Example: snapcount fleet readmit cell-7")
+def readmit(names: list[str] = Agents, state: Path = State, as_json: bool = Json) -> None:
+    """Let agents take part again that were isolated."""
+    _operate(state, "readmit", {"targets": names}, as_json)
+
+
+@app.command(epilog="Example: snapcount fleet forget cell-7")
+def forget(names: list[str] = Agents, state: Path = State, as_json: bool = Json) -> None:
+    """Expect agents no more that have gone for good. One that is connected or isolated is not forgotten."""
+    _operate(state, "forget", {"targets": names}, as_json)
 
 
 def _targets(names: list[str], everyone: bool) -> list[str]:

@@ -21,6 +21,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def warn(line: str) -> None:
+    """A line for people, on stderr: what a program that reads stdout need not see."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A plain table, its columns as wide as they need to be."""
     cells = [[str(cell) for cell in row] for row in (headers, *rows)]

@@ -17,6 +17,7 @@ POLICIES_EXAMPLE = "Example: snapcount node policies --state node-1"
 
 State = typer.Option(Path("orchestrator"), "--state", help="The orchestrator's state directory.", envvar="SNAPCOUNT_ORCHESTRATOR")
 Key = typer.Option(..., "--key", help="Private key of an operator whom the nodes trust.")
+Registry = typer.Option("", "--registry", help="Send it through this registry instead, http://HOST:PORT: to nodes that are in no mesh.")
 Reason = typer.Option("", "--reason", help="Why; whoever calls the skill is told.")
 
 
@@ -32,6 +33,7 @@ def quarantine(
     reason: str = Reason,
     key: Path = Key,
     state: Path = State,
+    registry: str = Registry,
     as_json: bool = Json,
 ) -> None:
     """Keep every node from calling a skill, ahead of all other traffic. Nodes that are away are told when they connect."""
@@ -54,7 +56,7 @@ def quarantine(
         policy = msgspec.convert(fields, Disable)
     except msgspec.ValidationError as error:
         raise UsageError(f"quarantine: {safe(str(error))}") from error
-    _send(policy, policy.id, key, state, as_json)
+    _send(policy, policy.id, key, state, registry, as_json)
 
 
 def lift(
@@ -62,6 +64,7 @@ def lift(
     reason: str = Reason,
     key: Path = Key,
     state: Path = State,
+    registry: str = Registry,
     as_json: bool = Json,
 ) -> None:
     """End a quarantine policy on every node."""
@@ -86,7 +89,7 @@ def lift(
         raise UsageError(
             f"a policy's id is lower case letters, digits and dashes, as `snapcount node policies` shows it: {error}"
         ) from error
-    _send(policy, policy_id, key, state, as_json)
+    _send(policy, policy_id, key, state, registry, as_json)
 
 
 def policies(
@@ -122,7 +125,7 @@ def seconds(text: str) -> int:
     return int(number) * UNITS_S[unit]
 
 
-def _send(policy: "AnyPolicy", policy_id: str, key: Path, state: Path, as_json: bool) -> None:
+def _send(policy: "AnyPolicy", policy_id: str, key: Path, state: Path, registry: str, as_json: bool) -> None:
     import base64
     import json
 
@@ -132,7 +135,17 @@ def _send(policy: "AnyPolicy", policy_id: str, key: Path, state: Path, as_json: 
     from host.core import quarantine as policies_
     from host.core.errors import NetworkError
 
-    document = base64.b64encode(policies_.sign(policy, keys.load(key))).decode()
+    signed = policies_.sign(policy, keys.load(key))
+    if registry:
+        from registry.client import RegistryHttp
+
+        sent = RegistryHttp(registry).police(signed)
+        if as_json:
+            emit({"policy": policy_id, "nodes": sent["nodes"]})
+        else:
+            say(f"policy {policy_id}: sent to {sent['nodes']} connected node(s); others are told when they connect")
+        return
+    document = base64.b64encode(signed).decode()
     result = NodeControl(state).post("/v1/mesh/quarantine", json.dumps({"document": document}).encode())
     if as_json:
         emit(result | {"policy": policy_id})

@@ -49,7 +49,7 @@ def plan(
         wave, soak, wave_soak, emergency=emergency, min_sample=min_sample, success_min=success_min, error_max=error_max
     )
     kept = _upload(http, bundle)
-    selection = _selection(generation, sector, node, capability)
+    selection = selection_of(generation, sector, node, capability)
     report = http.compat({"digest": kept["digest"], "selection": selection, "previous": previous and _release(http, previous)})
     if as_json:
         import msgspec
@@ -88,9 +88,9 @@ def start(
     operator, http, now_ms = keys.load(key), RolloutHttp(registry), SystemClock().now_ms()
     kept = _upload(http, bundle)
     made = rollout_request.document({
-        "id": rollout_id or f"{kept['name'][:40]}-{kept['version'].split('-')[0].replace('.', '-')}-{now_ms // 1000:x}",
+        "id": rollout_id or _id(kept, now_ms),
         "name": kept["name"], "version": kept["version"], "digest": kept["digest"], "size": kept["size"], "lane": lane, "issued_ms": now_ms,
-        "previous": previous and _release(http, previous), "selection": _selection(generation, sector, node, capability),
+        "previous": previous and _release(http, previous), "selection": selection_of(generation, sector, node, capability),
         "stages": rollout_request.stages(wave, soak, wave_soak, emergency=emergency, min_sample=min_sample, success_min=success_min, error_max=error_max),
         "window": rollout_request.window(window) if window else None, "rate": {"nodes_per_minute": per_minute, "in_flight_max": in_flight},
         "probation_s": rollout_request.seconds(probation), "answer_s": rollout_request.seconds(answer), "emergency": emergency, "reason": reason,
@@ -192,6 +192,46 @@ def simulate(
         raise typer.Exit(1)
 
 
+def push(bundle: Path, key: Path, registry: str, *, at_once: bool, as_json: bool) -> None:
+    """`snapcount fleet push --key`: starts a roll-out and follows it. Exits with 20 where it was taken back."""
+    from registry.rollout_client import RolloutHttp
+    from sdk.cli import rollout_view
+
+    http = RolloutHttp(registry)
+    waves, soak, probation = (["100%"], "0s", "0s") if at_once else ([], "", "10m")
+    id = _begin(http, bundle, key, waves, soak, probation)
+    if as_json or not sys.stdout.isatty():
+        found = rollout_view.follow_lines(http.watch(id), emit if as_json else lambda shown: say(rollout_view.line(shown)))
+    else:
+        found = rollout_view.follow_live(http.watch(id), SECTORS_SHOWN)
+    if not as_json:
+        for shown in rollout_view.lines(found, SECTORS_SHOWN):
+            say(shown)
+    if found.get("status") != "done":
+        raise typer.Exit(20)
+
+
+def _begin(http: Any, bundle: Path, key: Path, waves: list[str], soak: str, probation: str) -> str:
+    from host.core import keys
+    from host.core.clock import SystemClock
+    from registry import rollout_document
+    from sdk import rollout_request
+
+    operator, now_ms = keys.load(key), SystemClock().now_ms()
+    kept = _upload(http, bundle)
+    made = rollout_request.document({
+        "id": _id(kept, now_ms), "name": kept["name"], "version": kept["version"], "digest": kept["digest"], "size": kept["size"], "issued_ms": now_ms,
+        "stages": rollout_request.stages(waves, soak, "", emergency=False, min_sample=None, success_min=None, error_max=None),
+        "probation_s": rollout_request.seconds(probation),
+    })  # fmt: skip
+    http.start(rollout_document.sign(made, operator))
+    return made.id
+
+
+def _id(kept: dict[str, Any], now_ms: int) -> str:
+    return f"{kept['name'][:40]}-{kept['version'].split('-')[0].replace('.', '-')}-{now_ms // 1000:x}"
+
+
 def _act(action: str, id: str, key: Path, registry: str, reason: str, as_json: bool) -> None:
     import os
 
@@ -223,7 +263,7 @@ def _release(http: Any, bundle: Path) -> dict[str, Any]:
     return {field: kept[field] for field in ("version", "digest", "size")}
 
 
-def _selection(generations: list[int], sectors: list[str], nodes: list[str], capabilities: list[str]) -> dict[str, Any]:
+def selection_of(generations: list[int], sectors: list[str], nodes: list[str], capabilities: list[str]) -> dict[str, Any]:
     return {"generations": generations, "sectors": sectors, "nodes": nodes, "capabilities": capabilities}
 
 

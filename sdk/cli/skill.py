@@ -2,10 +2,14 @@
 
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from sdk.cli.output import Json, emit, progress, say, table, working
+from sdk.cli.output import Json, emit, progress, say, table, warn, working
+
+if TYPE_CHECKING:
+    from sdk.project import Project
 
 app = typer.Typer(help="Write, build, test and sign skills.", no_args_is_help=True)
 
@@ -38,8 +42,10 @@ def new(
 
 @app.command(epilog="Example: snapcount skill build ore-sorter")
 def build(
-    folder: Path = Folder, out: Path | None = typer.Option(None, "--out", help="Where to write the bundle."), as_json: bool = Json
-) -> None:
+    folder: Path = Folder, out: Path | None = typer.Option(None, "--out", help="Where to write the bundle."),
+    verify: bool = typer.Option(False, "--verify", help="Build twice in other folders, compare both with the bundle in place, and write nothing."),
+    as_json: bool = Json,
+) -> None:  # fmt: skip
     """Compile a skill and put its manifest in. The bundle is unsigned."""
     from host.core.bundle import digest_of
     from sdk import project
@@ -49,7 +55,9 @@ def build(
     loaded = project.load(folder)
     try:
         with working(f"building {loaded.manifest.name}"):
-            path = compile_skill(loaded, out)
+            if verify:
+                return _verify(loaded, as_json)
+            path = compile_skill(loaded, out, warn)
     except BuildFailed as error:
         typer.echo(error.output, err=True, nl=False)
         raise
@@ -58,6 +66,22 @@ def build(
         emit({"path": str(path), "bytes": len(data), "digest": digest_of(data)})
     else:
         say(f"{path}: {loaded.manifest.name} {loaded.manifest.version}, {len(data)} bytes, {digest_of(data)[:19]}…")
+
+
+def _verify(loaded: "Project", as_json: bool) -> None:
+    from sdk.build import verify
+
+    found = verify(loaded, warn)
+    if as_json:
+        emit({"digest": found.first, "in_place": found.in_place, "problems": list(found.problems)})
+    else:
+        for problem in found.problems:
+            say(f"FAILED {loaded.manifest.name}: {problem}")
+        if not found.problems:
+            beside = "and the bundle in place is the same" if found.in_place else "there is no bundle in place to compare with"
+            say(f"{loaded.manifest.name}: two builds in two folders give {found.first[:19]}…; {beside}")
+    if found.problems:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: snapcount skill test ore-sorter")
@@ -160,6 +184,37 @@ def bench(
                 for r in found
             ],
         )
+
+
+@app.command(epilog="Example: snapcount skill compare skills/feedstock-assessor skills/feedstock-assessor-b skills/feedstock-assessor-c")
+def compare(
+    modules: list[Path] = typer.Argument(help="Two .wasm files or skill folders, or more."),
+    examples: int = typer.Option(1_000, min=0, help="How many requests to make up beside the vectors."),
+    seed: int | None = typer.Option(None, help="Makes the same requests as an earlier run.", show_default="at random"),
+    as_json: bool = Json,
+) -> None:
+    """Run lineages of one skill on the same requests, and report where they differ by more than their skill.toml allows."""
+    import secrets
+
+    from sdk import compare as comparing
+    from sdk import project, vectors
+    from sdk.local import read_bundle
+
+    folders = [project.load(path) for path in modules if path.is_dir()]
+    rules = next((folder.compare for folder in folders if folder.compare != project.Comparison()), project.Comparison())
+    places = dict.fromkeys(folder.vectors.resolve() for folder in folders)
+    lineages = [comparing.Lineage(str(path), read_bundle(path)) for path in modules]
+    with working("comparing"):
+        report = comparing.compare(
+            lineages, [found for place in places for found in vectors.load(place)], rules, examples=examples, seed=secrets.randbits(32) if seed is None else seed
+        )
+    if as_json:
+        emit(comparing.as_json(report))
+    else:
+        for line in comparing.in_words(report):
+            say(line)
+    if report.divergences:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: snapcount skill sign ore-sorter.wasm --key author.key")
