@@ -223,14 +223,14 @@ def digest(*parts: bytes) -> str:
 def template(
     name: str, owner: str, generation: int, registry: str, authors: tuple[str, ...], allowed: tuple[str, ...], native: tuple[str, ...],
     mesh: Mesh | None = None, *, sector: str = "", operators: tuple[str, ...] = (), metadata: str = "", safety_capabilities: tuple[str, ...] = (),
-    announcements: bool | None = None,
+    announcements: bool | None = None, supply: Supply | None = None,
 ) -> str:  # fmt: skip
     """A commented node.toml."""
 
     def texts(values: tuple[str, ...]) -> str:
         return "[" + ", ".join(map(json.dumps, values)) + "]"
 
-    place = mesh or Mesh()
+    place, reach = mesh or Mesh(), supply or Supply()
     announced = "# announcements = true " if announcements is None else f"announcements = {json.dumps(announcements)}"
     return f"""\
 # What the owner of this node decided. No push changes this file.
@@ -256,8 +256,8 @@ allowed = {texts(allowed)}    # what skills may ask for at all
 native = {texts(native)}    # drivers, by entry point of the group snapcount.plugins; the settings of each in a table [drivers.NAME]
 
 [supply]
-serve = ""                # HOST:PORT where this node serves bundles to its children; empty: it has none. TLS as for the mesh
-parents = []              # http://HOST:PORT of nodes that serve, asked in turn before the registry
+serve = {json.dumps(reach.serve)}                # HOST:PORT where this node serves bundles to its children; empty: it has none. TLS as for the mesh
+parents = {texts(reach.parents)}              # http://HOST:PORT of nodes that serve, asked in turn before the registry
 cache_mib = 64            # what a node that serves keeps for its children at most
 down_bytes_s = 0          # ceilings in bytes per second; 0: none
 up_bytes_s = 0

@@ -197,10 +197,10 @@ class Node:
 
     async def take_off(self, name: str) -> None:
         """The owner takes a skill off, against what the operators want if need be: it stays off until they ask anew. Raises UsageError as `remove`."""
-        version = self.manager.skills.get(name)
-        if version is not None and self.client is not None and self._keeper is not None and self._keeper.wanted(version.digest):
+        wish = self._keeper.wish(name) if self._keeper is not None else None
+        if wish is not None and self.client is not None and name in self.manager.skills:
             cause = "the owner of this node took it off"
-            await self.client.ended([Ended(name, version.skill.manifest.version, version.digest, "rolled-back", cause, "")])
+            await self.client.ended([Ended(name, wish.version, wish.digest, "rolled-back", cause, "", by_owner=True)])
         await self.remove(name)
 
     async def drain(self) -> None:

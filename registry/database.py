@@ -1,18 +1,14 @@
-"""The registry's database of roll-outs: one SQLite file (WAL, synced at each commit) for documents, states, desired states, inventory and audit.
+"""The registry's database of roll-outs: one file for documents, states, desired states, inventory, feature flags and audit.
 
 They share a file so that they change together: what was decided, what follows from it for a node, and the row that says so are one transaction.
 """
 
-import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from host.core.errors import HostFault, StateDamaged, StorageFull
+from host.core import database, files
+from host.core.database import MEMORY
 
 FILE = "rollouts.db"
-MEMORY = ":memory:"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL, detail TEXT NOT NULL, hash BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS audit_rollout ON audit (json_extract(detail, '$.rollout'), seq) WHERE kind <> 'start';
@@ -28,58 +24,16 @@ CREATE TABLE IF NOT EXISTS nonces (nonce BLOB PRIMARY KEY, at_ms INTEGER NOT NUL
 """
 
 
-class Database:
-    """One connection, used under a lock from any thread."""
+class Database(database.Database):
+    """Made where it is not yet. Raises StorageFull, StateDamaged, HostFault."""
 
     def __init__(self, path: Path | str) -> None:
-        self._path = path
-        self._lock = threading.RLock()
-        try:
-            if isinstance(path, Path):
+        if isinstance(path, Path):
+            try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = _open(path)
-        except (sqlite3.DatabaseError, OSError) as error:
-            raise _fault(path, error) from error
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Raises StorageFull, HostFault, StateDamaged."""
-        try:
-            with self._lock:
-                yield self._db
-        except sqlite3.DatabaseError as error:
-            raise _fault(self._path, error) from error
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing; on disk when it returns."""
-        with self.reading() as db, db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
+            except OSError as error:
+                raise files.storage_error(error, f"{path.parent}: cannot be made") from error
+        super().__init__(path, _SCHEMA, "a database of roll-outs", "restore it from a backup")
 
 
-def _open(path: Path | str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    try:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.executescript(_SCHEMA)
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    return db
-
-
-def _fault(path: Path | str, error: sqlite3.DatabaseError | OSError) -> HostFault:
-    if isinstance(error, OSError):
-        return HostFault(f"{path}: cannot be used: {error.strerror}")
-    # On a full disk, the shared memory of the WAL is the first that cannot be made.
-    if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE):
-        return StorageFull(f"{path}: {error}")
-    if isinstance(error, sqlite3.OperationalError):
-        return HostFault(f"{path}: cannot be used: {error}")
-    return StateDamaged(f"{path}: not a usable database of roll-outs ({error}); restore it from a backup")
+__all__ = ["FILE", "MEMORY", "Database"]

@@ -4,14 +4,11 @@ What it says is there, is there: a file is renamed in before its row is written,
 """
 
 import sqlite3
-import threading
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from host.core.errors import HostFault, StateDamaged, StorageFull
+from host.core.database import Database
 from host.core.limits import DEFAULT, Limits
 from registry.problem import refusal
 
@@ -44,22 +41,10 @@ class Index:
     """One connection, used under a lock from any thread. `writing` is a transaction that no other process interrupts."""
 
     def __init__(self, path: Path, limits: Limits = DEFAULT) -> None:
-        self._path, self._limits = path, limits
-        self._lock = threading.Lock()
-        try:
-            self._db = _open(path)
-        except sqlite3.DatabaseError as error:
-            if _is_full(error):
-                raise StorageFull(f"{path}: cannot be opened: {error}") from error
-            raise StateDamaged(f"{path}: not a usable index ({error}); move it away and push again what is to be found by name") from error
-        weakref.finalize(self, self._db.close)
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction. Raises StorageFull, StateDamaged or HostFault; then nothing was changed."""
-        with self._using() as db, db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
+        self._limits = limits
+        self._database = Database(path, _SCHEMA, "an index", "move it away and push again what is to be found by name")
+        self.writing = self._database.transaction
+        weakref.finalize(self, self._database.close)
 
     def add_repository(self, db: sqlite3.Connection, name: str) -> None:
         """Makes a repository known. Raises OciRefused for one too many."""
@@ -146,32 +131,5 @@ class Index:
         return [identity for (identity,) in self._rows(query, *values)]
 
     def _rows(self, query: str, *values: object) -> list[tuple[str, ...]]:
-        with self._using() as db:
+        with self._database.reading() as db:
             return db.execute(query, values).fetchall()
-
-    @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._lock:
-                yield self._db
-        except sqlite3.OperationalError as error:
-            raise (StorageFull if _is_full(error) else HostFault)(f"{self._path}: cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise StateDamaged(f"{self._path}: {error}") from error
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
-    try:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.executescript(_SCHEMA)
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    return db
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    # On a full disk, the shared memory of the WAL is the first that cannot be made.
-    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)

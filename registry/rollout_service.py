@@ -81,7 +81,8 @@ class RolloutService:
         event = self._changed
         if self.changes == since:
             with suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await event.wait()
 
     def close(self) -> None:
         """Lets those go who watch."""
@@ -97,7 +98,8 @@ class RolloutService:
         due_ms = self.controller.due_ms()
         seconds = TURN_S_MAX if due_ms is None else min(max(due_ms - self.clock.now_ms(), 0) / 1000, TURN_S_MAX)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._heard.wait(), seconds)
+            async with asyncio.timeout(seconds):  # asyncio.wait_for of Python 3.11 can lose a cancellation, and then the registry never stops
+                await self._heard.wait()
             await asyncio.sleep(GATHER_S)
         self._heard.clear()
 

@@ -17,7 +17,7 @@ from host.core import fleet
 from host.core.capabilities import FEATURES
 from host.core.clock import Clock
 from host.core.desired import Wanted
-from host.core.errors import HostFault, NetworkError, SnapcountError
+from host.core.errors import HostFault, NetworkError, SnapcountError, Untimely
 from host.core.fleet import Announcement, Challenge, Desired, FromRegistry, Hello, Policy, Progress, SkillState
 from host.core.limits import DEFAULT
 from host.core.text import safe
@@ -80,6 +80,7 @@ class RegistryClient:
         self._pending: asyncio.Queue[Announcement] = asyncio.Queue(DEFAULT.announcements_max)
         self._queued: set[str] = set()
         self._wanted = asyncio.Event()
+        self._fetching: tuple[str, asyncio.Task[bytes]] | None = None
         self._nonce = b""
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self.connected = False
@@ -97,7 +98,8 @@ class RegistryClient:
             if self._keeper is not None:
                 wanted = self._keeper.wanted(one.digest)
                 self._keeper.ended(one)
-            code = "" if one.state == "active" else "probation"
+                self._stop_fetching(self._keeper)
+            code = "" if one.state == "active" else "removed" if one.by_owner else "probation"
             about = wanted or Wanted(name=one.name, version=one.version, digest=one.digest, size=8)
             await self._report(about, one.state, code, "" if one.state == "active" else one.cause)
 
@@ -174,6 +176,7 @@ class RegistryClient:
             return
         self._log("info", f"desired state {self._keeper.serial}")
         self._node.wishes_changed()
+        self._stop_fetching(self._keeper)
         await report_held(self._keeper, self._node, self._report, self._node.on_probation)
         self._wanted.set()
 
@@ -192,7 +195,24 @@ class RegistryClient:
                 async with asyncio.timeout(LOOK_S):
                     await self._wanted.wait()
             self._wanted.clear()
-            await converge(keeper, self._node, line.obtain, self._tell)
+            await converge(keeper, self._node, lambda wanted: self._obtain(keeper, line, wanted), self._tell)
+
+    async def _obtain(self, keeper: Keeper, line: SupplyLine, wanted: Wanted) -> bytes:
+        """Ends when it is not wanted any more: on a slow link a fetch takes hours, and what was aborted meanwhile must not be installed after all."""
+        task = asyncio.create_task(line.obtain(wanted))
+        self._fetching = wanted.digest, task
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._fetching = None
+            task.cancel()
+        if task.cancelled() or not keeper.wants(wanted.digest):
+            raise Untimely(f"{wanted.name} {wanted.version}: it is not wanted any more")
+        return task.result()
+
+    def _stop_fetching(self, keeper: Keeper) -> None:
+        if self._fetching is not None and not keeper.wants(self._fetching[0]):
+            self._fetching[1].cancel()
 
     async def _install_announced(self, line: SupplyLine) -> None:
         while True:

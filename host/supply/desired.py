@@ -7,7 +7,8 @@ Rules, beside those of host/core/desired.py:
 - a version that probation went back from is not tried again for the same wish. It is again when a later state asks anew: its roll-out is another one, or
   a state between the two, which this node held, did not name the version. So a state that is issued for the sake of another skill, and goes on naming the
   bad version, does not bring it back, and an operator's retry does;
-- nothing brings back what the node's owner went back from (`snapcount node rollback`).
+- nothing brings back what the node's owner went back from (`snapcount node rollback`). A skill that the owner took off (`snapcount node remove`) stays off
+  until its version is asked for anew: what the same roll-out sends the node back to then is not taken either.
 """
 
 import random
@@ -45,7 +46,10 @@ class Step:
 
 
 class RolledBack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A version that probation went back from, and the wish that had brought it. `dropped`: a later state did not name it."""
+    """A version that probation went back from, and the wish that had brought it. `dropped`: a later state did not name it.
+
+    `by_owner`: it was no probation, the owner took the skill off.
+    """
 
     name: Name
     version: Version
@@ -53,6 +57,12 @@ class RolledBack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rollout: str
     cause: str
     dropped: bool = False
+    by_owner: bool = False
+
+    @property
+    def code(self) -> str:
+        """For a report."""
+        return "removed" if self.by_owner else "probation"
 
 
 class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +79,8 @@ def plan(
         before = rolled_back.get(wanted.digest)
         if active.get(wanted.name) == wanted.digest or wanted.digest in waiting:
             continue
+        if wanted.name not in active and _taken_off(wanted, rolled_back):
+            continue
         if before is None or asks_anew(wanted, before):
             steps.append(Step(wanted.name, wanted, again=before is not None))
     return steps
@@ -76,6 +88,12 @@ def plan(
 
 def asks_anew(wanted: Wanted, before: RolledBack) -> bool:
     return before.dropped or wanted.rollout != before.rollout
+
+
+def _taken_off(wanted: Wanted, rolled_back: Mapping[str, RolledBack]) -> bool:
+    """Whether this is only what a roll-out goes back to after the owner took its version off."""
+    entries = (entry for entry in rolled_back.values() if entry.by_owner and entry.name == wanted.name)
+    return any(entry.digest != wanted.digest and entry.rollout == wanted.rollout for entry in entries)
 
 
 class Keeper:
@@ -133,6 +151,14 @@ class Keeper:
         """What the state that is held says of a digest."""
         return next((wanted for wanted in (self.state.skills if self.state else ()) if wanted.digest == digest), None)
 
+    def wish(self, skill: str) -> Wanted | None:
+        """What the state that is held wants of a skill."""
+        return next((wanted for wanted in (self.state.skills if self.state else ()) if wanted.name == skill), None)
+
+    def wants(self, digest: str) -> bool:
+        """Whether a digest is wanted still, and not given up."""
+        return self.wanted(digest) is not None and all(wanted.digest != digest for wanted, _ in self.given_up())
+
     def names(self, skill: str) -> bool:
         """Whether the state that is held says anything of a skill."""
         return self.state is not None and (skill in self.state.remove or any(wanted.name == skill for wanted in self.state.skills))
@@ -159,7 +185,9 @@ class Keeper:
         if ended.state == "rolled-back":
             wanted = self.wanted(ended.digest)
             rollout = "" if wanted is None else wanted.rollout
-            entry = RolledBack(ended.name, ended.version, ended.digest, rollout, safe(ended.cause, 900), dropped=wanted is None)
+            entry = RolledBack(
+                ended.name, ended.version, ended.digest, rollout, safe(ended.cause, 900), dropped=wanted is None, by_owner=ended.by_owner
+            )
             others = (*others, entry)[-ROLLED_BACK_MAX:]
         if others != self._notes.rolled_back:
             self._write_notes(_Notes(self.serial, others))
@@ -256,7 +284,7 @@ async def report_held(keeper: Keeper, shop: Shop, report: Report, on_probation: 
         if active.get(wanted.name) == wanted.digest:
             await report(wanted, "probation" if on_probation(wanted.name) else "active", "", "")
     for wanted, entry in keeper.given_up():
-        await report(wanted, "rolled-back", "probation", entry.cause)
+        await report(wanted, "rolled-back", entry.code, entry.cause)
 
 
 def _after(notes: _Notes, state: DesiredState) -> _Notes:

@@ -1,13 +1,11 @@
 """The node's journal: installs, how each version's calls ended, the audit of refused commands, and the skills' own state, in one SQLite file (WAL)."""
 
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from host.core.errors import HostFault, StateDamaged, StorageFull
+from host.core.database import Database
 from host.core.limits import DEFAULT, Limits
 from host.core.safety import Refusal
 from host.plugins.tally import Tally
@@ -26,20 +24,12 @@ class Journal:
     """One connection, used under a lock from any thread."""
 
     def __init__(self, path: Path, limits: Limits = DEFAULT) -> None:
-        self._path, self._limits = path, limits
-        self._lock = threading.Lock()
-        try:
-            self._db = _open(path)
-        except sqlite3.DatabaseError as error:
-            if _is_full(error):
-                raise StorageFull(f"{path}: cannot be opened: {error}") from error
-            raise StateDamaged(
-                f"{path}: not a usable journal ({error}); move it away to start with an empty one, and its audit is lost"
-            ) from error
+        self._limits = limits
+        self._database = Database(path, _SCHEMA, "a journal", "move it away to start with an empty one, and its audit is lost")
 
     def installed(self, at_ms: int, skill: str, version: str, digest: str, outcome: str, detail: str) -> None:
         """Writes down how an install ended: `active`, `failed` or `rolled back`."""
-        with self._writing() as db:
+        with self._database.transaction() as db:
             db.execute(
                 "INSERT INTO installs (at_ms, skill, version, digest, outcome, detail) VALUES (?, ?, ?, ?, ?, ?)",
                 (at_ms, skill, version, digest, outcome, detail),
@@ -48,7 +38,7 @@ class Journal:
 
     def refused(self, refusal: Refusal) -> None:
         """Writes down a command that the safety envelope refused."""
-        with self._writing() as db:
+        with self._database.transaction() as db:
             db.execute(
                 "INSERT INTO audit (at_ms, skill, command, reason) VALUES (?, ?, ?, ?)",
                 (refusal.at_ms, refusal.skill, refusal.command, refusal.reason),
@@ -65,87 +55,53 @@ class Journal:
 
     def health(self, digest: str) -> Tally:
         """How the calls of a version ended, over all runs of the node, as it was last written down."""
-        with self._reading() as db:
+        with self._database.reading() as db:
             row = db.execute("SELECT calls, traps, deadlines, exhausted, refused FROM health WHERE digest = ?", (digest,)).fetchone()
         return Tally() if row is None else Tally(*row)
 
     def keep_health(self, tallies: Iterable[tuple[str, Tally]]) -> None:
         """Writes that down, by digest."""
         rows = [(digest, *(getattr(tally, name) for name in Tally.__struct_fields__)) for digest, tally in tallies]
-        with self._writing() as db:
+        with self._database.transaction() as db:
             db.executemany(
                 "INSERT OR REPLACE INTO health (digest, calls, traps, deadlines, exhausted, refused) VALUES (?, ?, ?, ?, ?, ?)", rows
             )
 
     def forget_health(self, digest: str) -> None:
-        with self._writing() as db:
+        with self._database.transaction() as db:
             db.execute("DELETE FROM health WHERE digest = ?", (digest,))
 
     def state(self, skill: str) -> "SkillState":
         """The keys and values of one skill."""
-        return SkillState(self, skill, self._limits.state_bytes_max)
+        return SkillState(self._database, skill, self._limits.state_bytes_max)
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
+        self._database.close()
 
     def _rows(self, query: str, last: int) -> list[dict[str, Any]]:
-        with self._reading() as db:
+        with self._database.reading() as db:
             cursor = db.execute(query, (last,))
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._lock:
-                yield self._db
-        except sqlite3.OperationalError as error:
-            raise (StorageFull if _is_full(error) else HostFault)(f"{self._path}: cannot be used: {error}") from error
-        except sqlite3.DatabaseError as error:
-            raise StateDamaged(f"{self._path}: {error}") from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as db, db:
-            db.execute("BEGIN IMMEDIATE")
-            yield db
 
     def _bound(self, db: sqlite3.Connection, table: str) -> None:
         db.execute(f"DELETE FROM {table} WHERE id <= (SELECT max(id) FROM {table}) - ?", (self._limits.audit_rows_max,))
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    try:
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        db.executescript(_SCHEMA)
-    except sqlite3.DatabaseError:
-        db.close()
-        raise
-    return db
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    # On a full disk, the shared memory of the WAL is the first that cannot be made.
-    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
-
-
 class SkillState:
     """The `state` capability of one skill: at most `bytes_max` of keys and values together."""
 
-    def __init__(self, journal: Journal, skill: str, bytes_max: int) -> None:
-        self._journal, self._skill, self._bytes_max = journal, skill, bytes_max
+    def __init__(self, database: Database, skill: str, bytes_max: int) -> None:
+        self._database, self._skill, self._bytes_max = database, skill, bytes_max
 
     def get(self, key: bytes) -> bytes | None:
-        with self._journal._reading() as db:
+        with self._database.reading() as db:
             row = db.execute("SELECT value FROM state WHERE skill = ? AND key = ?", (self._skill, key)).fetchone()
         return None if row is None else bytes(row[0])
 
     def set(self, key: bytes, value: bytes) -> bool:
         """False when the quota is full; an empty value deletes the key."""
-        with self._journal._writing() as db:
+        with self._database.transaction() as db:
             if not value:
                 db.execute("DELETE FROM state WHERE skill = ? AND key = ?", (self._skill, key))
                 return True

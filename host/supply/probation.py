@@ -64,7 +64,10 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 @dataclass(frozen=True)
 class Ended:
-    """How a probation ended: `active` (kept for good) or `rolled-back`, and why. `now` is the version that is active after it; empty for none."""
+    """How a probation ended: `active` (kept for good) or `rolled-back`, and why. `now` is the version that is active after it; empty for none.
+
+    `by_owner`: no probation ended, but the node's owner took the skill off.
+    """
 
     name: str
     version: str
@@ -72,6 +75,7 @@ class Ended:
     state: Literal["active", "rolled-back"]
     cause: str
     now: str
+    by_owner: bool = False
 
 
 def advanced(watch: Watch, elapsed_ms: int) -> Watch:

@@ -45,7 +45,7 @@ class Session:
         self.strays = 0
         self._reader, self._urgent = LineReader(), bytearray()
         self._offset: Point | None = None
-        self._modal = self._unsettled = False
+        self._modal = self._unsettled = self._unreported = False
         self._reset_s: float | None = None
         self._quiet_s = self._failed_s = self._reported_s = 0.0
 
@@ -114,8 +114,8 @@ class Session:
 
     @property
     def settled(self) -> bool:
-        """Whether all that was given has been carried out."""
-        return not (self.stream or self._unsettled)
+        """Whether all that was given has been carried out, and a report says where that ended."""
+        return not (self.stream or self._unsettled or self._unreported)
 
     @property
     def position_known(self) -> bool:
@@ -146,7 +146,7 @@ class Session:
 
     def give(self, lines: list[Line]) -> None:
         """Takes the lines of one command. The caller has made sure that they may be sent (report.py)."""
-        if self.locked:  # so this is a homing: G-code is locked out, and nothing moves that it would have to wait for
+        if self.locked and not self.stream:  # so this is a homing: G-code is locked out, and nothing moves that it would have to wait for
             lines = [line for line in lines if line.text != gcode.SETTLE]
         elif not self._modal and lines:
             self.stream.add(Line(gcode.MODES))
@@ -217,7 +217,7 @@ class Session:
                 self.messages.append(safe(text, 80))
 
     def _reported(self, status: Status, now_s: float) -> None:
-        self.status, self._reported_s = status, now_s
+        self.status, self._reported_s, self._unreported = status, now_s, False
         self._offset = status.offset or self._offset
         self.seen_mm = self.handshake.controller.machine_mm(status, self._offset) or self.seen_mm
         if not (self.deaf or self.resetting):
@@ -232,7 +232,7 @@ class Session:
         self._quiet_s = now_s
         if line is None:
             self.strays += 1
-            if self.at_work or self.strays > DEFAULT.machine_strays_max:
+            if self.failure is None and (self.at_work or self.strays > DEFAULT.machine_strays_max):
                 self._fail(Failure("the controller answers more lines than it was sent, so no answer can be trusted"), now_s, hold=True)
         elif code is not None:
             number = f"line {line.number} " if line.number else ""
@@ -249,7 +249,8 @@ class Session:
             case gcode.UNLOCK:
                 self.locked = False
             case gcode.SETTLE if not self.stream:
-                self._unsettled = False
+                self._unsettled, self._unreported = False, True
+                self.watch.ask_soon()
 
     def _alarmed(self, code: int, now_s: float) -> None:
         meaning = alarm_meaning(code)
@@ -289,7 +290,7 @@ class Session:
         """What a new start of the controller, or of the link, leaves of the one before: nothing that is in flight."""
         self.stream.drop()
         self.handshake.begin()
-        self.locked = self.deaf = self._modal = self._unsettled = False
+        self.locked = self.deaf = self._modal = self._unsettled = self._unreported = False
         self._reset_s = self._offset = None
 
     def _lose_position(self, why: str) -> None:
