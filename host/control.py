@@ -8,6 +8,7 @@
 | `POST /v1/attest` (nonce bytes) | the signed attestation |
 | `POST /v1/safety/trip` (reason) | enters safe mode |
 | `POST /v1/safety/reset` (signed reset) | leaves it |
+| `POST /v1/pull` (JSON: reference, login) | the skill that was fetched from an OCI registry and installed |
 | `POST /v1/rollback/NAME` | `{"version": …}` |
 | `POST /v1/remove/NAME` | `{"removed": …}` |
 
@@ -37,6 +38,11 @@ from host.plugins.streaming import with_tail
 PIECE_BYTES = 256 << 10
 
 
+class _Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reference: str
+    login: str = ""
+
+
 class ControlServer:
     """Serves one node. `start` and `stop` bracket it."""
 
@@ -48,7 +54,7 @@ class ControlServer:
         routes = [
             web.get("/v1/status", self._status), web.post("/v1/hooks/{name}", self._hook), web.post("/v1/jobs", self._job),
             web.post("/v1/attest", self._attest), web.post("/v1/safety/trip", self._trip), web.post("/v1/safety/reset", self._reset),
-            web.post("/v1/rollback/{name}", self._rollback), web.post("/v1/remove/{name}", self._remove),
+            web.post("/v1/pull", self._pull), web.post("/v1/rollback/{name}", self._rollback), web.post("/v1/remove/{name}", self._remove),
         ]  # fmt: skip
         self._runner = await serve_control(self._state, routes + mesh_routes(self._mesh.peer if self._mesh else None))
 
@@ -98,6 +104,13 @@ class ControlServer:
     async def _reset(self, request: web.Request) -> web.Response:
         await asyncio.to_thread(self._node.envelope.reset, await request.read())
         return web.json_response({"safe_mode": None})
+
+    async def _pull(self, request: web.Request) -> web.Response:
+        try:
+            asked = msgspec.json.decode(await request.read(), type=_Pull)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"expected reference and login as JSON: {safe(str(error))}") from error
+        return _json(await self._node.pull(asked.reference, asked.login))
 
     async def _rollback(self, request: web.Request) -> web.Response:
         return web.json_response({"version": await self._node.roll_back(request.match_info["name"])})

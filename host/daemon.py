@@ -11,7 +11,7 @@ from typing import Any
 from host.control import ControlServer
 from host.core.errors import HostFault
 from host.installed import measure_host, require_sealed
-from host.meshlink import MeshLink, client_tls, server_tls
+from host.meshlink import MeshLink
 from host.node import Node, log_line
 from host.supply.installer import CRASH_POINTS
 from host.supply.watcher import Reach
@@ -54,7 +54,7 @@ async def _serve(node: Node, state: Path, watchdog: Watchdog) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    line = node.supply_line(server_tls(node.config.mesh, state), client_tls(node.config.mesh, state))
+    line = node.supply_line()
     session = await line.start()
     mesh = MeshLink(node, state)
     await mesh.start()

@@ -2,17 +2,17 @@
 
 import asyncio
 import random
-import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from host import tls
 from host.config import CLASSES, NATS_SCHEME, Mesh
 from host.core import files
 from host.core.certificate import Claims
-from host.core.errors import CertificateInvalid, MalformedData, NetworkError, SnapcountError, StateDamaged, UsageError
+from host.core.errors import CertificateInvalid, MalformedData, NetworkError, SnapcountError, StateDamaged
 from host.core.text import safe
 from host.mesh.agent import Outcome
 from host.mesh.frames import CONFLICT, READY, TIERS, Role
@@ -114,8 +114,8 @@ class Links:
 
     def __init__(self, settings: Mesh, state: Path, log: Callable[[str, str], None]) -> None:
         self._settings, self._log = settings, log
-        self._dialling = WebSocketTransport(client_tls(settings, state))
-        self._listening = WebSocketTransport(server_tls(settings, state))
+        self._dialling = WebSocketTransport(tls.client(settings, state))
+        self._listening = WebSocketTransport(tls.server(settings, state))
         self._nats = NatsTransport(settings.nats) if settings.nats else None
         self._waiting: asyncio.Task[None] | None = None
         self.listening = ""
@@ -268,29 +268,3 @@ class MeshLink:
                 files.write_atomic(self._state / FROZEN, frozen, 0o600)
         except (SnapcountError, OSError) as error:
             self._node.log("error", f"{self._node.name}: whether it is frozen cannot be kept: {error}")
-
-
-def server_tls(settings: Mesh, state: Path) -> ssl.SSLContext | None:
-    """What this node shows those who dial it, for its mesh and for its blobs; None for no TLS."""
-    if not settings.tls_certificate:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    return _load(
-        "tls_certificate and tls_key", context, lambda: context.load_cert_chain(state / settings.tls_certificate, state / settings.tls_key)
-    )
-
-
-def client_tls(settings: Mesh, state: Path) -> ssl.SSLContext | None:
-    """Whose certificates this node believes when it dials; None for those that the system does."""
-    if not settings.tls_authority:
-        return None
-    context = ssl.create_default_context()
-    return _load("tls_authority", context, lambda: context.load_verify_locations(state / settings.tls_authority))
-
-
-def _load(field: str, context: ssl.SSLContext, load: Callable[[], None]) -> ssl.SSLContext:
-    try:
-        load()
-    except OSError as error:  # ssl.SSLError too
-        raise UsageError(f"mesh.{field}: cannot be used: {safe(error.strerror or str(error))}") from error
-    return context

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import ssl
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from nacl.signing import SigningKey
 
-from host import config, identity
+from host import config, identity, tls
 from host.core import attestation, cbor, files, safety
 from host.core.attestation import ActiveSkill, Measurement, Report
 from host.core.capabilities import BUILT_IN, grant
@@ -25,6 +24,8 @@ from host.core.commands import Home
 from host.core.errors import Busy, CertificateInvalid, DeadlineExceeded, HostFault, SnapcountError, UsageError
 from host.core.fleet import SkillState
 from host.core.manifest import Manifest
+from host.core.oci import parse_reference
+from host.core.oci_auth import Credentials
 from host.core.text import safe
 from host.plugins.attended import Attended
 from host.plugins.contract import SHAPES, HandleReply, HandleRequest, PlanReport, PlanSettings, Shape
@@ -86,6 +87,7 @@ class Node:
         shop = Workshop(
             default_engine(), CompiledCache(state / "compiled", identity.load_cache_key(state, random)), SkillStore(state), self.journal, self.manager, clock
         )  # fmt: skip
+        self._authority = tls.client(self.config.mesh, state)
         self.trust = self._trust_client(state)
         facts = NodeFacts(self.generation, self.allowed, self.config.authors, host_version(), self.trust.require if self.trust else lambda bundle: None)
         self.installer = Installer(shop, facts, self._services_for, reach)
@@ -129,6 +131,14 @@ class Node:
         async with self._installing:
             await asyncio.to_thread(self.installer.install, data, digest, probation_s=probation_s, downgrade=downgrade, again=again)
 
+    async def pull(self, reference: str, login: str = "") -> SkillState:
+        """Fetches a bundle from any OCI registry and installs it, as its owner asks. Raises SnapcountError; then nothing has changed."""
+        assert self._line is not None, "the node is not running"
+        data, digest = await self._line.pull(parse_reference(reference), Credentials.parse(login) if login else None)
+        await self.install(data, digest)
+        await self._tell_registry()
+        return next(skill for skill in self.skills() if skill.digest == digest)
+
     async def refresh_trust(self) -> None:
         """Asks for the operators' newest approvals, where this node goes by them. Without an answer, what is here counts until it expires."""
         if self.trust is not None:
@@ -137,15 +147,15 @@ class Node:
             except SnapcountError as error:
                 self.log("warning", f"trust metadata: {error}")
 
-    def supply_line(self, tls: ssl.SSLContext | None = None, authority: ssl.SSLContext | None = None) -> SupplyLine:
-        """Where its bundles come from, and its children's; the caller starts and stops it. `tls` is shown to children, `authority` believed of parents."""
+    def supply_line(self) -> SupplyLine:
+        """Where its bundles come from, and its children's; the caller starts and stops it."""
         settings, registry = self.config.supply, self.config.node.registry
         terms = Terms(
             (*settings.parents, *([registry] if registry else [])), settings.serves_on if settings.serve else None, cache_mib=settings.cache_mib,
             down_bytes_s=settings.down_bytes_s, up_bytes_s=settings.up_bytes_s, authorization=identity.load_registry_login(self._state, registry),
-            authority=authority,
+            authority=self._authority,
         )  # fmt: skip
-        self._line = SupplyLine(self._state, self._store, terms, self.log, tls)
+        self._line = SupplyLine(self._state, self._store, terms, self.log, tls.server(self.config.mesh, self._state))
         return self._line
 
     async def tick(self) -> list[Ended]:
@@ -186,6 +196,10 @@ class Node:
         """Goes back to the version before the active one, and returns its number."""
         async with self._installing:
             version = await asyncio.to_thread(self.installer.roll_back, name)
+        wish = self._keeper.wish(name) if self._keeper is not None else None
+        if wish is not None and wish.digest != version.digest and self.client is not None:
+            cause = f"the owner of this node went back to {version.skill.manifest.version}"
+            await self.client.ended([Ended(name, wish.version, wish.digest, "rolled-back", cause, "", by_owner=True)])
         await self._tell_registry()
         return version.skill.manifest.version
 
@@ -350,7 +364,8 @@ class Node:
         from host.supply.trust import TrustClient  # TUF's client takes a tenth of a second and memory
 
         return TrustClient(
-            state / "trust", self.config.trust.metadata, self.clock, safety_capabilities=frozenset(self.config.trust.safety_capabilities)
+            state / "trust", self.config.trust.metadata, self.clock, safety_capabilities=frozenset(self.config.trust.safety_capabilities),
+            authority=self._authority,
         )
 
     def _probation(self, name: str) -> dict[str, Any] | None:

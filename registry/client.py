@@ -16,7 +16,9 @@ from host.core.text import safe
 
 POLL_S = 0.1
 TOKEN_VARIABLE = "SNAPCOUNT_TOKEN"
-DECIDED = ("active", "failed", "away")  # away: it left before it was done, and is told again when it comes back
+OPERATED = "operated"
+DECIDED = ("active", "failed", "away", OPERATED)
+"""away: it left before it was done, and is told again when it comes back. operated: it takes bundles by its operators' roll-outs only."""
 TIMEOUT_S = 30.0
 JSON_BYTES_MAX = 64 << 20
 
@@ -114,5 +116,5 @@ def _states(answer: dict[str, Any], digest: str) -> dict[str, dict[str, Any]]:
         if report is not None:
             states[row["node"]] = {key: report[key] for key in ("state", "code", "message")}
         elif row["connected"]:
-            states[row["node"]] = {"state": "pending", "code": "", "message": ""}
+            states[row["node"]] = {"state": "pending" if row.get("announcements", True) else OPERATED, "code": "", "message": ""}
     return states

@@ -110,6 +110,8 @@ def excludes(manifest: Manifest, digest: str, known: Known, manifest_of: Manifes
 
 def _first_problem(manifest: Manifest, known: Known) -> tuple[str, str] | None:
     """Code and reason of the first thing that this node lacks."""
+    if not known.operated:
+        return "operators", "its owner names no operators ([trust] in node.toml), so it takes no desired state"
     if manifest.generations and known.generation not in manifest.generations:
         runs_on = ", ".join(map(str, sorted(manifest.generations)))
         return "generation", f"generation {known.generation}: the bundle is for {runs_on}"

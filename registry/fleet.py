@@ -25,6 +25,7 @@ class NodeRow:
     def as_dict(self) -> dict[str, Any]:
         return {
             "node": self.hello.node, "generation": self.hello.generation, "host": self.hello.host, "connected": self.connected,
+            "announcements": self.hello.announcements,
             "skills": [msgspec.to_builtins(skill) for skill in self.skills.values()],
             "progress": [msgspec.to_builtins(report) for report in self.progress.values()],
         }  # fmt: skip

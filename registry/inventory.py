@@ -33,6 +33,7 @@ class Known(msgspec.Struct, frozen=True):
     skills: dict[str, tuple[str, str]] = {}
     serial: int = 0
     seen_ms: int = 0
+    operated: bool = True
 
 
 class Inventory:
@@ -60,6 +61,7 @@ class Inventory:
             hello.node, hello.generation, hello.sector, key, hello.host, hello.host_version,
             tuple(abi for abi in hello.abi if 0 < abi <= ABI_MAX), hello.capabilities, hello.features,
             {skill.name: (skill.version, skill.digest) for skill in hello.skills}, min(hello.serial, SERIAL_MAX), now_ms,
+            hello.operated,
         ), online=True)  # fmt: skip
 
     def report(self, progress: Progress, now_ms: int) -> Known | None:

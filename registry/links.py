@@ -51,6 +51,8 @@ class NodeLinks:
         self._links: dict[str, _Link] = {}
         self._open: set[web.WebSocketResponse] = set()  # those that have not said hello are among them
         self._telling: set[asyncio.Task[None]] = set()
+        self._greeting: set[str] = set()
+        """Nodes that are being told of the policies: what else there is they are told after those, when their hello is heard."""
         self._rollouts: RolloutService | None = None
 
     def __len__(self) -> int:
@@ -62,7 +64,8 @@ class NodeLinks:
 
     def desire(self, node: str, document: bytes) -> None:
         """Sends a node its desired state. It does not wait; who is not there is told when it says hello."""
-        self._begin(node, Desired(document=document))
+        if node not in self._greeting:
+            self._begin(node, Desired(document=document))
 
     def police(self, document: bytes) -> int:
         """Sends a quarantine policy to every node, ahead of what comes later; how many are connected."""
@@ -73,7 +76,7 @@ class NodeLinks:
     async def announce(self, announcement: Announcement) -> int:
         """Tells those who take announcements and run something else; how many."""
         rows = self.fleet.rows
-        links = [link for name, link in self._links.items() if self._wants(rows[name], announcement)]
+        links = [link for name, link in self._links.items() if name not in self._greeting and self._wants(rows[name], announcement)]
         await asyncio.gather(*(link.tell(announcement) for link in links))
         return len(links)
 
@@ -125,8 +128,12 @@ class NodeLinks:
                 self._leave(row)
 
     async def _greet(self, link: _Link, row: NodeRow, key: bytes) -> None:
-        for document in self._policies():
-            await link.tell(Policy(document=document))
+        self._greeting.add(row.hello.node)
+        try:
+            for document in self._policies():
+                await link.tell(Policy(document=document))
+        finally:
+            self._greeting.discard(row.hello.node)
         self._hear(row.hello, key)
         for announcement in self._announced():
             if self._wants(row, announcement):

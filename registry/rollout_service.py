@@ -98,7 +98,8 @@ class RolloutService:
         due_ms = self.controller.due_ms()
         seconds = TURN_S_MAX if due_ms is None else min(max(due_ms - self.clock.now_ms(), 0) / 1000, TURN_S_MAX)
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # asyncio.wait_for of Python 3.11 can lose a cancellation, and then the registry never stops
+            # asyncio.wait_for of Python 3.11 can lose a cancellation, and then the registry never stops.
+            async with asyncio.timeout(seconds):
                 await self._heard.wait()
             await asyncio.sleep(GATHER_S)
         self._heard.clear()

@@ -11,15 +11,15 @@ from registry.rollout_store import Live
 from registry.rollout_turn import Header, State
 from registry.roster import Member
 
-Standing = Literal["active", "pending", "failed", "offline", "reverting", "reverted"]
-STANDINGS: tuple[Standing, ...] = ("active", "pending", "failed", "offline", "reverting", "reverted")
+Standing = Literal["active", "pending", "failed", "declined", "offline", "reverting", "reverted"]
+STANDINGS: tuple[Standing, ...] = ("active", "pending", "failed", "declined", "offline", "reverting", "reverted")
 FAILURES_SHOWN = 20
 
 
 def standing(member: Member) -> Standing:
     """Where a node stands. One that is away and has not decided is offline, whether it was told or not."""
     match member.phase:
-        case "active" | "failed":
+        case "active" | "failed" | "declined":
             return member.phase
         case "undone":
             return "reverted"

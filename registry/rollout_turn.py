@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from host.core.errors import NetworkError
+from host.core.fleet import REMOVED
 from registry.rollout_document import Release, Rollout, Stage
 from registry.rollout_events import Decision, Kind, Observation
 from registry.roster import Member, Roster
@@ -150,8 +151,10 @@ class Turn:
             case "fetching" | "installing" | "probation" if member.phase == "flight":
                 self._wait_again(seen.node, member)
                 self.put(seen.node, settles_ms=0)
-            case "active" if member.phase in ("flight", "waiting"):
+            case "active" if member.phase in ("flight", "waiting", "declined"):
                 self.succeed(seen.node)
+            case "rolled-back" if seen.code == REMOVED and member.phase in ("waiting", "flight", "active"):
+                self.put(seen.node, phase="declined", decided_ms=self.now_ms, settles_ms=0, code=seen.code, message=seen.message)
             case "failed" if member.phase == "flight" and seen.code == NetworkError.code:
                 # Its link is bad, not the version: it tries again by itself, until its time is up.
                 self.put(seen.node, code=seen.code, message=seen.message)

@@ -9,8 +9,9 @@ from typing import Literal
 
 import msgspec
 
-Phase = Literal["waiting", "flight", "active", "failed", "undoing", "undone"]
-"""waiting: not told yet. flight: told, not decided. active, failed: decided. undoing, undone: told to go back, and has gone back."""
+Phase = Literal["waiting", "flight", "active", "failed", "declined", "undoing", "undone"]
+"""waiting: not told yet. flight: told, not decided. active, failed: decided. declined: its owner does not want it, so it counts nowhere. undoing, undone:
+told to go back, and has gone back."""
 Key = tuple[str, int | str]
 ALL: Key = ("all", "")
 NOT_CHOSEN = -1

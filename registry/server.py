@@ -51,8 +51,10 @@ from registry.rollout_routes import RolloutRoutes
 from registry.rollout_service import RolloutService
 from registry.store import BundleStore, repository_of
 from registry.tokens import Access, Anonymous
+from registry.trust import routes as trust_routes
+from registry.trust.roles import FOLDER, METADATA
 
-OPERATOR_KEY, TRUST = "operator.key", "trust"
+OPERATOR_KEY = "operator.key"
 RENEW_S = 3_600.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -101,10 +103,7 @@ class RegistryServer:
         self.app.add_routes(PolicyRoutes(self._policies, self.access, self._links.police, self._record).routes())
         self.app.cleanup_ctx.append(self._background)
         self.app.on_shutdown.append(self._hang_up)
-        if (directory / TRUST).is_dir():
-            from registry.trust.routes import routes  # TUF's library takes a tenth of a second and memory
-
-            self.app.add_routes(routes(directory, self._store.path))
+        self.app.add_routes(trust_routes.routes(directory, self._store.path, self._require_pull))
 
     async def _upload(self, request: web.Request) -> web.Response:
         caller = self.access.require(request, "push")
@@ -132,16 +131,21 @@ class RegistryServer:
         return web.json_response({"withdrawn": name})
 
     async def _blob(self, request: web.Request) -> web.StreamResponse:
-        caller = self.access.require(request, "pull")
+        self.access.require(request, "pull")
         digest = request.match_info["digest"]
         if not re.match(fleet.DIGEST, digest):
             raise UsageError(f"expected sha256: and 64 hexadecimal digits, found {digest[:80]!r}")
         path = self._store.path(digest)
         if not path.exists():
             raise web.HTTPNotFound(text=f"{digest} is not here")
+        self._require_pull(request, digest)
+        return web.FileResponse(path, headers={"Content-Type": "application/wasm", "Docker-Content-Digest": digest})
+
+    def _require_pull(self, request: web.Request, digest: str) -> None:
+        """Raises OciRefused unless whoever asks may pull this bundle."""
+        caller = self.access.require(request, "pull")
         if caller.token is not None and not any(caller.may("pull", name) for name in self._store.content.index.linked_in(digest)):
             raise refusal("DENIED", f"token {caller.token.name} does not allow to pull {digest[:19]}…")
-        return web.FileResponse(path, headers={"Content-Type": "application/wasm", "Docker-Content-Digest": digest})
 
     async def _status(self, request: web.Request) -> web.Response:
         self.access.require(request, "pull")
@@ -189,13 +193,14 @@ class RegistryServer:
 
     async def _renew_trust(self) -> None:
         """Signs the timestamp anew before it expires, where this registry holds the online keys (docs/trust.md)."""
-        while (self._directory / TRUST).is_dir():
-            from registry.trust.publishing import renew
+        while True:
+            if (self._directory / FOLDER / METADATA).is_dir():
+                from registry.trust.publishing import renew  # TUF's library takes a tenth of a second and memory
 
-            try:
-                await asyncio.to_thread(renew, self._directory, datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC))
-            except SnapcountError as error:
-                self._log("warning", f"trust metadata: not renewed: {error}")
+                try:
+                    await asyncio.to_thread(renew, self._directory, datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC))
+                except SnapcountError as error:
+                    self._log("warning", f"trust metadata: not renewed: {error}")
             await asyncio.sleep(RENEW_S)
 
     async def _hang_up(self, app: web.Application) -> None:

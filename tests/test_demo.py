@@ -30,7 +30,9 @@ def test_the_demo_does_its_job_and_every_defence_holds(tmp_path):
     assert result["calls_lost_in_upgrade"] == 0
     assert result["nodes_active"] == result["jobs_done"] == 12
     assert result["cascade_ready"] == result["cascade_acted"] == 12
-    assert result["seconds"] < 60
+    assert result["bad_rollout_stopped"] is result["fix_reached_all"] is True
+    assert 0 < result["delta_ratio"] <= story.DELTA_RATIO_MAX
+    assert result["seconds"] < 90
     assert result["calls"] > 0
     assert result["hook_us_p50"] > 0
     assert all(result[name] is True for name in story.DEFENCES)
@@ -44,8 +46,10 @@ def test_a_result_in_which_one_thing_did_not_hold_is_no_success():
         "cascade_ready": 2,
         "cascade_acted": 2,
         "calls_lost_in_upgrade": 0,
-    } | dict.fromkeys(story.DEFENCES, True)
-    assert story.succeeded(good)
+    } | dict.fromkeys((*story.ROLLOUTS, *story.DEFENCES), True)
+    assert story.succeeded(good | {"delta_ratio": 0.01})
+    assert not story.succeeded(good | {"delta_ratio": 0.5})
+    good |= {"delta_ratio": 0.01}
     for key, value in good.items():
-        if key != "nodes":
+        if key not in ("nodes", "delta_ratio"):
             assert not story.succeeded(good | {key: False if value is True else value - 1})

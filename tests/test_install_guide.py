@@ -2,14 +2,10 @@
 
 import re
 import shlex
-import tomllib
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 import typer
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from sdk.cli.main import app
 
@@ -74,22 +70,3 @@ def test_the_files_that_the_guide_names_are_there():
         assert (ROOT / name).exists(), name
     for target in re.findall(r"^make (\w+)$", text, re.MULTILINE):
         assert f"\n{target}:" in (ROOT / "Makefile").read_text()
-
-
-def test_what_dependencies_need_in_their_turn_is_pinned_for_the_package():
-    """packaging/constraints.txt: exactly those, and in the versions that are tested here."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    pinned = [Requirement(line) for line in (ROOT / "packaging/constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    direct = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["nats"])]
-    waiting, needed = list(direct), {}
-    while waiting:
-        one = waiting.pop()
-        name = canonicalize_name(one.name)
-        if name in needed or (one.marker and not one.marker.evaluate({"extra": ""})):
-            continue
-        distribution = metadata.distribution(name)
-        needed[name] = distribution.version
-        waiting += [Requirement(text) for text in distribution.requires or ()]
-    for one in direct:
-        needed.pop(canonicalize_name(one.name))
-    assert {canonicalize_name(one.name): str(one.specifier) for one in pinned} == {name: f"=={version}" for name, version in needed.items()}

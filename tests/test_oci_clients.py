@@ -269,3 +269,30 @@ def test_our_clients_log_in_to_dockers_registry(bundle: Path, tmp_path: Path) ->
                 node_pull(target, credentials)
             assert caught.value.status == 401
         OciRepository(oci.parse_reference(target), Credentials("ops", "secret")).pull()
+
+
+def test_a_running_node_installs_what_it_pulls_from_dockers_registry(
+    bundle: Path, tmp_path: Path, make_state: Callable[..., Path], clock: Any
+) -> None:
+    state = make_state(tmp_path / "node", clock)
+    with docker_registry(tmp_path, login=True) as host:
+        target = f"{host}/team/greeter:1.0.0"
+        snapcount("registry", "push", bundle, target, SNAPCOUNT_TOKEN="ops:secret")
+        with (tmp_path / "node.log").open("wb") as log:
+            node = subprocess.Popen(
+                [sys.executable, "-m", "sdk.cli.main", "node", "run", "--state", str(state), "--development"], stderr=log, stdout=log
+            )
+        try:
+            until = time.monotonic() + WAIT_S
+            while not (state / "control.sock").exists():
+                assert node.poll() is None and time.monotonic() < until, (tmp_path / "node.log").read_text()
+                time.sleep(0.05)
+            pull = ("node", "pull", target, "--state", state)
+            assert "401" in snapcount(*pull, code=20) or "token" in snapcount(*pull, code=20)
+            found = snapcount(*pull, "--json", SNAPCOUNT_TOKEN="ops:secret")
+            assert found == {"name": "greeter", "version": "1.0.0", "digest": digest_of(bundle.read_bytes())}
+            status = snapcount("node", "status", "--state", state, "--json")
+            assert [skill["name"] for skill in status["skills"]] == ["greeter"]
+        finally:
+            node.terminate()
+            node.wait(WAIT_S)

@@ -13,6 +13,7 @@ from nacl.signing import SigningKey
 
 from host.core import cbor, cose, documents
 from host.core.errors import MalformedData, SignatureInvalid, TooLarge, UntrustedInput, UsageError
+from host.core.fleet import REMOVED
 from registry import rollout, rollout_document, selection, window
 from registry.rollout import Outcome
 from registry.rollout_document import AAD, DAY_S, Rate, Release, Rollout, Selection, Stage, Window, default_stages, emergency_stages
@@ -346,6 +347,23 @@ def test_failures_during_the_soak_count_and_those_who_had_succeeded_go_back() ->
     assert NEW not in run.wanted.values()
 
 
+def test_an_owner_who_takes_the_skill_off_says_nothing_of_how_the_version_does() -> None:
+    run = Run(document(stages=(Stage(name="canary", count=4, soak_s=0, min_sample=2, error_max=0.1), SHORT[1])), fleet(12, generations=1))
+    first = run.flight[0]
+    run.say("active", first)
+    run.say("rolled-back", first, code=REMOVED)
+    assert run.status == "running" and run.state.roster[first].phase == "declined" and "back" not in run.kinds("back")
+    run.all_succeed()
+    run.wait(DAY_MS)
+    run.all_succeed()
+    assert run.status == "done"
+    found = counts(run.state)
+    assert (found["active"], found["declined"], found["failed"]) == (11, 1, 0)
+    other = next(node for node, member in run.state.roster.items() if member.phase == "active")
+    run.say("rolled-back", other, code=REMOVED)
+    assert run.state.header.converging, "an ended roll-out goes on converging too"
+
+
 def test_too_few_successes_at_the_end_of_a_soak_hold_it_and_a_retry_goes_on() -> None:
     run = Run(
         document(stages=(Stage(name="canary", count=10, soak_s=60, error_max=0.4, success_min=0.95), SHORT[1])), fleet(50, generations=1)
@@ -397,7 +415,7 @@ def test_nodes_that_are_away_do_not_block_a_stage_and_converge_after_the_end() -
     run.wait(HOUR_MS)
     run.all_succeed()
     assert run.status == "done" and counts(run.state) == {
-        "active": 48, "pending": 0, "failed": 0, "offline": 12, "reverting": 0, "reverted": 0, "nodes": 60
+        "active": 48, "pending": 0, "failed": 0, "declined": 0, "offline": 12, "reverting": 0, "reverted": 0, "nodes": 60
     }  # fmt: skip
     run.now_ms += 30 * DAY_MS
     away = [node for node, m in run.state.roster.items() if not m.online]

@@ -27,7 +27,7 @@ from host.core.desired import DesiredState, Patch
 from host.core.errors import Flooded, MalformedData, Replayed, SignatureInvalid, StorageFull, TooLarge, Untimely, UntrustedInput, UsageError
 from host.core.fleet import Hello, Progress, SkillState, State
 from host.core.limits import DEFAULT
-from registry import audit, rollout_document, server
+from registry import audit, flags, rollout_document, server
 from registry.controller import Controller, Gone, Joined, Tell
 from registry.database import FILE, Database
 from registry.inventory import FORGOTTEN_MS, Inventory
@@ -39,6 +39,7 @@ from registry.rollout_service import RolloutService
 from registry.rollout_status import counts
 from registry.tokens import Access
 from sdk.cli import audit as audit_cli
+from sdk.cli import fleet as fleet_cli
 from sdk.cli import rollout as cli
 from sdk.cli import rollout_view
 
@@ -592,8 +593,8 @@ def served(tmp_path: Path, make_skill: MakeSkill) -> Iterator[Served]:
     database.close()
 
 
-def cli_json(*arguments: str) -> dict[str, Any]:
-    result = CliRunner().invoke(cli.app, [*arguments, "--json"], catch_exceptions=False)
+def cli_json(*arguments: str, app: Any = cli.app) -> dict[str, Any]:
+    result = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     found: dict[str, Any] = json.loads(result.stdout.strip().splitlines()[-1])
     return found
 
@@ -701,3 +702,71 @@ def test_the_simulation_catches_the_bad_version_and_converges() -> None:
     assert found["excluded"] > 0 and found["offline_converged_later"] > 100 and found["decisions_logged"] > 1_400
     again = cli_json("simulate", "--nodes", "1500", "--generations", "6", "--offline", "0.1", "--seed", "3")
     assert {**found, "wall_s": 0} == {**again, "wall_s": 0}
+
+
+# Feature flags.
+
+
+def flag(
+    world: World, name: str, on: bool, key: SigningKey = OPERATOR, *, nonce: bytes = b"", at_ms: int = 0, **selection: Any
+) -> list[Tell]:
+    change = flags.FlagChange(
+        flag=name, on=on, selection=Selection(**selection), at_ms=at_ms or world.now_ms, nonce=nonce or os.urandom(16), reason="a trial"
+    )
+    return world.take(world.controller.flag(flags.sign(change, key), world.now_ms)[1])
+
+
+def test_a_flag_is_on_for_the_nodes_that_were_chosen_and_stays_beside_what_they_shall_run(world: World, new: bytes) -> None:
+    chosen = {known.node for known in world.controller.inventory.known.values() if known.generation == 2}
+    others = set(world.controller.inventory.known) - chosen
+    assert chosen and others
+    assert {node for node, _ in flag(world, "fast_feed", True, generations=(2,))} == chosen
+    assert all(world.states[node].flags == ("fast_feed",) for node in chosen)
+    world.start("greeter-2", new)
+    told = [state for state in world.states.values() if state.skills]
+    assert told and all(("fast_feed" in state.flags) == (state.node in chosen) for state in told)
+    one = min(others)
+    flag(world, "fast_feed", True, nodes=(one,))
+    assert all(world.states[node].flags == () for node in chosen), "the last choice counts, for all"
+    assert world.states[one].flags == ("fast_feed",)
+    flag(world, "fast_feed", False)
+    assert world.states[one].flags == ()
+    rows = world.controller.audit.rows()
+    assert [row.kind for row in rows if row.kind == "flag"] == ["flag"] * 3 and audit.verify(rows) == len(rows)
+
+
+def test_a_node_that_comes_later_or_after_a_restart_is_told_of_the_flags_that_are_on(world: World) -> None:
+    flag(world, "night_shift", True)
+    world.restart()
+    world.hello("node-5")
+    assert world.states["node-5"].flags == ("night_shift",)
+    world.hello("node-5")
+    assert world.states["node-5"].serial == 1, "nothing has changed"
+
+
+def test_flags_by_strangers_old_ones_repeated_ones_and_too_many_are_refused(world: World, one_line: Any) -> None:
+    once = flags.sign(flags.FlagChange(flag="a", on=True, at_ms=world.now_ms, nonce=b"n" * 16), OPERATOR)
+    world.controller.flag(once, world.now_ms)
+    with pytest.raises(Replayed) as replayed:
+        world.controller.flag(once, world.now_ms)
+    one_line(replayed.value, "a")
+    with pytest.raises(SignatureInvalid):
+        flag(world, "b", True, STRANGER)
+    with pytest.raises(Untimely) as untimely:
+        flag(world, "b", True, at_ms=world.now_ms - 86_400_000)
+    one_line(untimely.value, "b")
+    for number in range(flags.FLAGS_MAX - 1):
+        flag(world, f"f{number}", True)
+    with pytest.raises(TooLarge) as full:
+        flag(world, "one_more", True)
+    one_line(full.value, "one_more")
+    assert len(world.controller.flags) == flags.FLAGS_MAX
+
+
+def test_an_operator_turns_a_flag_on_and_off_from_the_command_line(served: Served) -> None:
+    key = str(served.folder / "operator.key")
+    on = cli_json("flag", "fast_feed", "on", "--key", key, "--registry", served.url, "--generation", "2", app=fleet_cli.app)
+    assert on["flags"]["fast_feed"]["generations"] == [2]
+    assert list(cli_json("flags", "--registry", served.url, app=fleet_cli.app)["flags"]) == ["fast_feed"]
+    off = cli_json("flag", "fast_feed", "off", "--key", key, "--registry", served.url, app=fleet_cli.app)
+    assert off["flags"] == {}

@@ -15,6 +15,8 @@ from host.core.text import safe
 AAD = b"snapcount fleet 1"
 DIGEST = r"^sha256:[0-9a-f]{64}\Z"
 NONCE_BYTES = 16
+REMOVED = "removed"
+"""The code of a report that the node's owner took the skill off or went back from it: it says nothing of how the version does."""
 
 Digest = Annotated[str, Meta(pattern=DIGEST)]
 Version = Annotated[str, Meta(pattern=SEMVER)]
@@ -38,8 +40,8 @@ class SkillState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(Frame, frozen=True, tag="hello"):
-    """Node to registry: who it is, what it runs, and what it can run. `announcements` says whether it takes them; `serial` is that of
-    the desired state it holds, 0 for none."""
+    """Node to registry: who it is, what it runs, and what it can run. `announcements` says whether it takes them, `operated`
+    whether it takes desired states; `serial` is that of the one it holds, 0 for none."""
 
     node: Name
     nonce: Annotated[bytes, Meta(max_length=64)]
@@ -53,6 +55,7 @@ class Hello(Frame, frozen=True, tag="hello"):
     capabilities: Annotated[tuple[HookName, ...], Meta(max_length=64)] = ()
     features: Annotated[tuple[HookName, ...], Meta(max_length=64)] = ()
     announcements: bool = True
+    operated: bool = True
     serial: Annotated[int, Meta(ge=0)] = 0
 
 

@@ -7,7 +7,7 @@ machine follows. Nothing waits inside a hook call, which has a deadline of a sec
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from host.core.errors import HostFault, UsageError
+from host.core.errors import HostFault, SnapcountError, UsageError
 from host.plugins.driver import Driver
 
 WAIT_S = 0.2
@@ -48,13 +48,22 @@ class Attended:
     """The attended drivers of one node. `stopped` says that the node is stopping."""
 
     def __init__(self, drivers: dict[str, Driver], stopped: Callable[[], bool]) -> None:
-        self._drivers = {capability: driver for capability, driver in drivers.items() if isinstance(driver, AttendedDriver)}
+        self._drivers: dict[str, AttendedDriver] = {
+            capability: driver for capability, driver in drivers.items() if isinstance(driver, AttendedDriver)
+        }
         self._stopped = stopped
 
     def begin(self) -> None:
         """Before a job. Raises MachineError, Busy."""
-        for driver in self._drivers.values():
-            driver.begin()
+        begun: list[AttendedDriver] = []
+        try:
+            for driver in self._drivers.values():
+                driver.begin()
+                begun.append(driver)
+        except SnapcountError:
+            for other in begun:
+                other.settle(0.0)
+            raise
 
     def pieces(self, program: Iterable[bytes]) -> Iterator[bytes]:
         """The program, as fast as the machines follow."""
@@ -63,12 +72,12 @@ class Attended:
             return
         for piece in program:
             for start in range(0, len(piece), PIECE_BYTES):
-                self._wait(AttendedDriver.wait_room)
+                self._wait(lambda driver: driver.wait_room(WAIT_S))
                 yield piece[start : start + PIECE_BYTES]
 
     def settle(self) -> None:
         """After a job: returns when all is carried out. Raises MachineError, and HostFault when the node stops first."""
-        self._wait(AttendedDriver.settle)
+        self._wait(lambda driver: driver.settle(WAIT_S))
 
     def stop(self, why: str) -> None:
         """Stops every machine at its work."""
@@ -88,8 +97,8 @@ class Attended:
         for driver in self._drivers.values():
             driver.close()
 
-    def _wait(self, ready: Callable[[AttendedDriver, float], bool]) -> None:
+    def _wait(self, ready: Callable[[AttendedDriver], bool]) -> None:
         for driver in self._drivers.values():
-            while not ready(driver, WAIT_S):
+            while not ready(driver):
                 if self._stopped():
                     raise HostFault("the node is stopping: its machine goes on with the lines that its controller holds, and no further")

@@ -99,7 +99,7 @@ class RegistryClient:
                 wanted = self._keeper.wanted(one.digest)
                 self._keeper.ended(one)
                 self._stop_fetching(self._keeper)
-            code = "" if one.state == "active" else "removed" if one.by_owner else "probation"
+            code = "" if one.state == "active" else fleet.REMOVED if one.by_owner else "probation"
             about = wanted or Wanted(name=one.name, version=one.version, digest=one.digest, size=8)
             await self._report(about, one.state, code, "" if one.state == "active" else one.cause)
 
@@ -185,7 +185,7 @@ class RegistryClient:
         hello = Hello(
             node=node.name, nonce=self._nonce, generation=node.generation, certificate=node.certificate, host=node.host_digest,
             skills=tuple(node.skills()), sector=node.sector, host_version=host_version(), capabilities=tuple(sorted(node.allowed)),
-            features=tuple(sorted(FEATURES)), announcements=self._announcements, serial=self._keeper.serial if self._keeper else 0,
+            features=tuple(sorted(FEATURES)), announcements=self._announcements, operated=self._keeper is not None, serial=self._keeper.serial if self._keeper else 0,
         )  # fmt: skip
         return fleet.seal(hello, node.key)
 

@@ -26,7 +26,7 @@ from host.core.bundle import UnverifiedBundle
 from host.core.clock import Clock
 from host.core.desired import DesiredState, Wanted
 from host.core.errors import HostFault, Incompatible, MalformedData, NetworkError, Replayed, SnapcountError
-from host.core.fleet import Digest, SkillState, State, Version
+from host.core.fleet import REMOVED, Digest, SkillState, State, Version
 from host.core.manifest import Name
 from host.core.text import safe
 from host.supply.probation import Ended
@@ -48,7 +48,7 @@ class Step:
 class RolledBack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A version that probation went back from, and the wish that had brought it. `dropped`: a later state did not name it.
 
-    `by_owner`: it was no probation, the owner took the skill off.
+    `by_owner`: it was no probation, the owner took the skill off or went back.
     """
 
     name: Name
@@ -62,7 +62,7 @@ class RolledBack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def code(self) -> str:
         """For a report."""
-        return "removed" if self.by_owner else "probation"
+        return REMOVED if self.by_owner else "probation"
 
 
 class _Notes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,10 @@ import aiohttp
 
 from host.core.desired import Wanted
 from host.core.errors import NetworkError, StateDamaged
+from host.core.oci import Reference
+from host.core.oci_auth import Credentials
 from host.core.text import safe
+from host.supply import oci
 from host.supply.cache import BlobCache
 from host.supply.delta import BlobSource, obtain
 from host.supply.fetch import Fetcher
@@ -89,6 +92,12 @@ class SupplyLine:
         """Raises as `Fetcher.fetch`."""
         assert self._source is not None, "the line was not started"
         return await self._source.fetch(digest, size)
+
+    async def pull(self, reference: Reference, credentials: Credentials | None) -> tuple[bytes, str]:
+        """A bundle from any OCI registry, and its digest. Raises UntrustedInput (OciRefused), NetworkError."""
+        assert self._session is not None, "the line was not started"
+        found = await oci.resolve(self._session, reference, credentials)
+        return await oci.fetch(self._session, reference, found, credentials), found.digest
 
     async def _serve(self, fetcher: Fetcher, host: str, port: int) -> None:
         cache = BlobCache(self._state / "relay", self._terms.cache_mib * MIB)

@@ -10,6 +10,7 @@ It decides about installs only. What has been installed stays when metadata expi
 """
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,11 @@ class TrustClient:
     `require` reads files and checks signatures, about a millisecond for each kilobyte of lane: call it where blocking is allowed.
     """
 
-    def __init__(self, directory: Path, metadata_url: str, clock: Clock, *, safety_capabilities: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, directory: Path, metadata_url: str, clock: Clock, *, safety_capabilities: frozenset[str] = frozenset(),
+        authority: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        self._authority = authority
         self._directory, self._url, self._clock = directory, metadata_url, clock
         self._safety_capabilities = safety_capabilities
         self._metadata = directory / METADATA
@@ -90,7 +95,7 @@ class TrustClient:
 
     async def refresh(self) -> None:
         """Brings the metadata up to date, both lanes' too. Raises NetworkError, UntrustedInput, TrustExpired; then nothing unproven was kept."""
-        fetcher = HttpFetcher(DEFAULT.trust_total_bytes_max)
+        fetcher = HttpFetcher(DEFAULT.trust_total_bytes_max, authority=self._authority)
         try:
             await asyncio.to_thread(self._refresh, fetcher)
         except asyncio.CancelledError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import ssl
 import threading
 import time
 from collections.abc import Coroutine, Iterator
@@ -29,10 +30,14 @@ class HttpFetcher(FetcherInterface):
     """Fetches for one thread that runs no event loop of its own. `close` it, or use it in a `with`.
 
     Bounds, besides the one that tuf sets for each file: `bytes_max` over all files, `total_s` from the first request on, `idle_s` for each
-    wait. Compressed bodies are not unpacked. `stop` may be called from another thread.
+    wait. `authority` knows certificates that the system does not. Compressed bodies are not unpacked. `stop` may be called from another thread.
     """
 
-    def __init__(self, bytes_max: int, *, idle_s: float = DEFAULT.fetch_idle_s_max, total_s: float = DEFAULT.trust_total_s_max) -> None:
+    def __init__(
+        self, bytes_max: int, *, idle_s: float = DEFAULT.fetch_idle_s_max, total_s: float = DEFAULT.trust_total_s_max,
+        authority: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        self._authority = authority
         self._bytes_left, self._idle_s, self._total_s = bytes_max, idle_s, total_s
         self._runner = asyncio.Runner()
         self._session: aiohttp.ClientSession | None = None
@@ -89,7 +94,7 @@ class HttpFetcher(FetcherInterface):
         if self._session is None:
             # The waits are bounded by _run; a body is taken as it comes, so that its size is the size that travels.
             timeout = aiohttp.ClientTimeout(total=None)
-            self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"})
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._authority or True), timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"})
         return await self._session.get(URL(address, encoded=True), max_redirects=REDIRECTS_MAX)
 
     def _run(self, step: Coroutine[Any, Any, T], url: str) -> T:

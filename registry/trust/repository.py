@@ -22,10 +22,8 @@ from host.core import files, keys
 from host.core.errors import StateDamaged, UsageError
 from registry.trust import pending
 from registry.trust.pending import Pending
-from registry.trust.roles import OFFLINE, ROOT, TARGETS, TIMESTAMP
+from registry.trust.roles import FOLDER, METADATA, OFFLINE, ROOT, TARGETS, TIMESTAMP
 from registry.trust.signer import key_id
-
-FOLDER = "trust"
 
 
 class TrustRepository:
@@ -33,7 +31,7 @@ class TrustRepository:
 
     def __init__(self, directory: Path) -> None:
         self.folder = directory / FOLDER
-        self.metadata = self.folder / "metadata"
+        self.metadata = self.folder / METADATA
         self.online = self.folder / "online"
 
     @contextmanager

@@ -9,6 +9,7 @@ ONLINE = (SNAPSHOT, TIMESTAMP)  # signed by the registry itself
 OFFLINE = (ROOT, TARGETS, *LANES)  # signed by people
 ROLES = (*OFFLINE, *ONLINE)
 ROOT_KEYS_MIN = 3
+FOLDER, METADATA = "trust", "metadata"
 
 # targets hands out the lanes, so it takes as many signatures as the safety lane: else one key could give that lane away.
 THRESHOLDS = {ROOT: 2, TARGETS: 2, "safety": 2, "productivity": 1, SNAPSHOT: 1, TIMESTAMP: 1}

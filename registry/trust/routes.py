@@ -15,17 +15,18 @@ from aiohttp import web
 
 from host.core.lanes import LANES
 from host.core.manifest import SEMVER
-from registry.trust.repository import TrustRepository
-from registry.trust.roles import OFFLINE, SNAPSHOT
+from registry.trust.roles import FOLDER, METADATA, OFFLINE, SNAPSHOT
 
 _METADATA = re.compile(rf"(timestamp|[1-9][0-9]{{0,9}}\.({'|'.join((*OFFLINE, SNAPSHOT))}))\.json\Z")
 _TARGET = re.compile(r"(?P<hash>[0-9a-f]{64})\.(?P<version>.{1,128})\.wasm\Z")
 JSON = "application/json"
 
 
-def routes(directory: Path, path_of: Callable[[str], Path]) -> list[web.RouteDef]:
-    """For an aiohttp application. `path_of("sha256:…")` says where the blob with this digest is, or would be."""
-    folder = TrustRepository(directory).metadata
+def routes(
+    directory: Path, path_of: Callable[[str], Path], admit: Callable[[web.Request, str], None] = lambda request, digest: None
+) -> list[web.RouteDef]:
+    """For an aiohttp application. `path_of("sha256:…")` says where the blob with this digest is, or would be; `admit` raises for who may not pull it."""
+    folder = directory / FOLDER / METADATA
 
     async def metadata(request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
@@ -39,6 +40,7 @@ def routes(directory: Path, path_of: Callable[[str], Path]) -> list[web.RouteDef
         named = _TARGET.match(request.match_info["file"])
         if request.match_info["lane"] not in LANES or named is None or not re.match(SEMVER, named["version"]):
             raise web.HTTPNotFound(text="expected LANE/NAME/HASH.VERSION.wasm")
+        admit(request, f"sha256:{named['hash']}")
         return await _file(path_of(f"sha256:{named['hash']}"), "application/wasm", "max-age=31536000, immutable")
 
     return [web.get("/trust/metadata/{name}", metadata), web.get("/trust/targets/{lane}/{name}/{file}", target)]

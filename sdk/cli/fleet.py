@@ -55,7 +55,7 @@ def push(
 
         raise UsageError("--at-once is for a roll-out: sign it with --key operator.key")
     from host.core.text import safe
-    from registry.client import RegistryHttp
+    from registry.client import OPERATED, RegistryHttp
     from sdk.local import read_bundle
 
     http = RegistryHttp(registry)
@@ -65,7 +65,7 @@ def push(
     with progress(f"{kept['name']} {kept['version']}", len(http.fleet()["nodes"])) as advance:
         for states in http.follow(kept["digest"], wait):
             advance(sum(state["state"] == "active" for state in states.values()))
-    counts = {name: sum(state["state"] == name for state in states.values()) for name in ("active", "failed")}
+    counts = {name: sum(state["state"] == name for state in states.values()) for name in ("active", "failed", OPERATED)}
     waiting = len(states) - sum(counts.values())
     failed = {name: state for name, state in states.items() if state["state"] == "failed"}
     if as_json:
@@ -82,11 +82,13 @@ def push(
         say(f"{kept['name']} {kept['version']} {kept['digest'][:19]}…: active on {counts['active']} of {len(states)} nodes")
         for name, state in failed.items():
             say(f"  {name} refused it: {safe(state['message'])}")
+        if counts[OPERATED]:
+            say(f"  {counts[OPERATED]} node(s) take bundles from their operators only: push with --key operator.key")
         if waiting:
             say(f"  {waiting} node(s) are away or have not answered in {wait:g} s; they are told again when they connect")
         if not states:
             say("  no node is connected; each is told when it connects")
-    if failed:
+    if failed or counts[OPERATED]:
         raise typer.Exit(20)
     if waiting:
         raise typer.Exit(50)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sdk.cli import doctor, node_questions, quarantine
-from sdk.cli.output import Json, emit, say
+from sdk.cli.output import Json, emit, say, working
 
 if TYPE_CHECKING:
     from nacl.signing import SigningKey
@@ -44,6 +44,13 @@ def init(
     ),
     nats: str = typer.Option("", help="The NATS server for nats:// addresses, nats://HOST:PORT."),
     insecure: bool = typer.Option(False, "--insecure", help="Let it listen beyond this machine without TLS."),
+    operator: list[Path] = typer.Option(
+        [], "--operator", help="Public key (.pub) of an operator whose desired states and policies it takes, such as the registry's own; repeat it."
+    ),
+    sector: str = typer.Option("", help="The part of the fleet that it belongs to; roll-outs take some nodes of each first."),
+    trust_metadata: str = typer.Option("", help="Where the operators' approvals are, http://HOST:PORT/trust/metadata. Default: an author's word is enough."),
+    serve: str = typer.Option("", help="Where it serves bundles to its children: HOST:PORT."),
+    supply_parent: list[str] = typer.Option([], "--supply-parent", help="A node that serves, asked before the registry, http://HOST:PORT; repeat it."),
     make_owner_key: bool = typer.Option(False, "--make-owner-key", help="Make the owner's key where --owner-key says, if there is none."),
     as_json: bool = Json,
 ) -> None:
@@ -69,7 +76,7 @@ def init(
         raise UsageError(f"a node's name is lower case letters, digits and single dashes, not {name!r}") from error
     if not owner_key.exists() and not make_owner_key:
         raise UsageError(f"{owner_key}: there is no owner's key; make one with `snapcount keys new owner`, or here with --make-owner-key")
-    authors = tuple(keys.public_text(keys.load_public(path)) for path in trust)
+    authors, operators = (tuple(keys.public_text(keys.load_public(path)) for path in paths) for paths in (trust, operator))
     allowed = tuple(part.strip() for part in allow.split(",") if part.strip())
     place = {
         "role": role, "parents": parent, "listen": listen, "class": agent_class, "heartbeat_s": heartbeat, "nats": nats, "insecure": insecure,
@@ -77,10 +84,14 @@ def init(
     }  # fmt: skip
     try:
         mesh = msgspec.convert(place, config.Mesh)
+        supply = msgspec.convert({"serve": serve, "parents": supply_parent}, config.Supply)
     except msgspec.ValidationError as error:
-        raise UsageError(f"mesh: {safe(str(error))}") from error
+        raise UsageError(f"{safe(str(error))}; see `snapcount node init --help`") from error
     owner = keys.load(owner_key) if owner_key.exists() else _make_owner(owner_key)
-    toml_text = config.template(name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin), mesh)
+    toml_text = config.template(
+        name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin), mesh, sector=sector, operators=operators, metadata=trust_metadata,
+        supply=supply,
+    )  # fmt: skip
     toml.decode(toml_text.encode(), config.NodeConfig, config.FILE)  # a value that is not sound is refused before anything is made
     identity.create(state, toml_text, owner, SystemClock(), SystemRandom())
     key = keys.public_text(identity.load_key(state).verify_key)
@@ -207,6 +218,26 @@ def send(
         emit(answer)
     else:
         say(f"{topic} for {', '.join(to)}: {'sent' if answer['connected'] else 'it goes when the parent is back'}, message {answer['id']}")
+
+
+@app.command(epilog="Example: snapcount node pull registry.plant.example/skills/ore-sorter:1.2.0 --state node-1")
+def pull(
+    reference: str = typer.Argument(help="HOST[:PORT]/REPOSITORY:TAG or …@sha256:DIGEST, in any OCI registry."),
+    state: Path = State,
+    token: str = typer.Option("", "--token", help="NAME:SECRET for that registry.", envvar="SNAPCOUNT_TOKEN"),
+    as_json: bool = Json,
+) -> None:
+    """Have a running node fetch a bundle from any OCI registry and install it, if it trusts who signed it."""
+    import json
+
+    from host.console.client import NodeControl
+
+    with working(f"pulling {reference}"):
+        found = NodeControl(state).post("/v1/pull", json.dumps({"reference": reference, "login": token}).encode())
+    if as_json:
+        emit(found)
+    else:
+        say(f"{found['name']} {found['version']} is active ({found['digest'][:19]}…)")
 
 
 @app.command(epilog="Example: snapcount node rollback toolpath-planner --state node-1")

@@ -8,7 +8,7 @@ from host.core.text import safe
 if TYPE_CHECKING:
     from rich.table import Table
 
-STANDINGS = ("active", "pending", "failed", "offline", "reverting", "reverted")
+STANDINGS = ("active", "pending", "failed", "declined", "offline", "reverting", "reverted")
 DECISIONS_SHOWN = 8
 
 

@@ -1,5 +1,7 @@
 """`snapcount skill`: from an empty folder to a signed bundle."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ import typer
 from sdk.cli.output import Json, emit, progress, say, table, warn, working
 
 if TYPE_CHECKING:
-    from sdk.project import Project
+    from sdk.build import Verification
 
 app = typer.Typer(help="Write, build, test and sign skills.", no_args_is_help=True)
 
@@ -49,18 +51,18 @@ def build(
     """Compile a skill and put its manifest in. The bundle is unsigned."""
     from host.core.bundle import digest_of
     from sdk import project
-    from sdk.build import BuildFailed
     from sdk.build import build as compile_skill
+    from sdk.build import verify as prove
 
     loaded = project.load(folder)
-    try:
-        with working(f"building {loaded.manifest.name}"):
-            if verify:
-                return _verify(loaded, as_json)
-            path = compile_skill(loaded, out, warn)
-    except BuildFailed as error:
-        typer.echo(error.output, err=True, nl=False)
-        raise
+    with working(f"building {loaded.manifest.name}"), _compiler_heard():
+        if verify:
+            path, proof = loaded.module, prove(loaded, warn)
+        else:
+            path, proof = compile_skill(loaded, out, warn), None
+    if proof is not None:
+        _tell(loaded.manifest.name, proof, as_json)
+        return
     data = path.read_bytes()
     if as_json:
         emit({"path": str(path), "bytes": len(data), "digest": digest_of(data)})
@@ -68,18 +70,27 @@ def build(
         say(f"{path}: {loaded.manifest.name} {loaded.manifest.version}, {len(data)} bytes, {digest_of(data)[:19]}…")
 
 
-def _verify(loaded: "Project", as_json: bool) -> None:
-    from sdk.build import verify
+@contextmanager
+def _compiler_heard() -> Iterator[None]:
+    """Shows what a compiler said of sources that it refused."""
+    from sdk.build import BuildFailed
 
-    found = verify(loaded, warn)
+    try:
+        yield
+    except BuildFailed as error:
+        typer.echo(error.output, err=True, nl=False)
+        raise
+
+
+def _tell(name: str, found: "Verification", as_json: bool) -> None:
     if as_json:
         emit({"digest": found.first, "in_place": found.in_place, "problems": list(found.problems)})
     else:
         for problem in found.problems:
-            say(f"FAILED {loaded.manifest.name}: {problem}")
+            say(f"FAILED {name}: {problem}")
         if not found.problems:
             beside = "and the bundle in place is the same" if found.in_place else "there is no bundle in place to compare with"
-            say(f"{loaded.manifest.name}: two builds in two folders give {found.first[:19]}…; {beside}")
+            say(f"{name}: two builds in two folders give {found.first[:19]}…; {beside}")
     if found.problems:
         raise typer.Exit(1)
 
@@ -186,6 +197,23 @@ def bench(
         )
 
 
+@app.command(epilog="Example: snapcount skill conformance ore-sorter.wasm")
+def conformance(module: Path = Module, as_json: bool = Json) -> None:
+    """Run the contract's own cases, sound requests and unsound ones, against a module."""
+    from sdk import conformance as cases
+    from sdk.local import read_bundle
+
+    with working("running the contract's cases"):
+        found = cases.run(read_bundle(module), str(module))
+    if as_json:
+        emit({"ran": found.ran, "failures": [vars(failure) for failure in found.failures]})
+    else:
+        for line in cases.in_words(found):
+            say(line)
+    if found.failures:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: snapcount skill compare skills/feedstock-assessor skills/feedstock-assessor-b skills/feedstock-assessor-c")
 def compare(
     modules: list[Path] = typer.Argument(help="Two .wasm files or skill folders, or more."),
@@ -206,7 +234,11 @@ def compare(
     lineages = [comparing.Lineage(str(path), read_bundle(path)) for path in modules]
     with working("comparing"):
         report = comparing.compare(
-            lineages, [found for place in places for found in vectors.load(place)], rules, examples=examples, seed=secrets.randbits(32) if seed is None else seed
+            lineages,
+            [found for place in places for found in vectors.load(place)],
+            rules,
+            examples=examples,
+            seed=secrets.randbits(32) if seed is None else seed,
         )
     if as_json:
         emit(comparing.as_json(report))

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from host.core.errors import MachineAlarm, MachineError
+from host.plugins.drivers.grbl.codes import alarm_meaning, error_text
 from host.plugins.drivers.grbl.protocol import Point
 from host.plugins.drivers.grbl.stream import Line
 
+SOFT_LIMIT = 2
 NOT_RESUMED = "nothing is resumed by itself: `snapcount machine status` shows it, and a person decides"
 
 
@@ -19,6 +21,20 @@ class Failure:
     machine_code: int = 0
     line: int = 0
     text: str = ""
+
+    @classmethod
+    def refused(cls, line: Line, code: int) -> "Failure":
+        number = f"line {line.number} " if line.number else ""
+        what = f"the controller refused {number}`{line.text}`: error:{code}, {error_text(code)}"
+        return cls(what, machine_code=code, line=line.number, text=line.text)
+
+    @classmethod
+    def alarmed(cls, code: int, oldest: Line | None) -> "Failure":
+        """A soft limit belongs to the oldest line in flight, which is the one being planned; other alarms come from the motion, or from outside."""
+        meaning, line = alarm_meaning(code), oldest if code == SOFT_LIMIT and oldest is not None else Line("")
+        at = f" at line {line.number} `{line.text}`" if line.number else ""
+        need = "; it answers nothing but a reset: `snapcount machine reset`" if meaning.needs_reset else ""
+        return cls(f"ALARM:{code}{at}: {meaning.text}{need}", True, code, line.number, line.text)
 
     def error(self, where: str) -> MachineError:
         kind = MachineAlarm if self.alarm else MachineError

@@ -7,6 +7,7 @@ ends, and the next opening makes no edge. The first opening after the board was 
 
 import os
 import select
+import socket
 import termios
 import threading
 import time
@@ -95,6 +96,8 @@ class Port:
         with self._changed:
             if data:
                 self._session.received(data, time.monotonic())
+            else:
+                self._session.quiet(time.monotonic())
             self._changed.notify_all()
 
     def _closed(self, why: str) -> None:
@@ -115,6 +118,8 @@ def open_port(url: str, baud: int) -> Any:
     if local:
         port.exclusive = True  # two senders on one machine is one too many
     port.open()
+    if not local:
+        port._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a line must not wait for the answer to the one before
     if local:
         try:
             _keep_dtr(port.fileno())

@@ -40,8 +40,9 @@ def why_not_move(session: "Session") -> str:
 def as_dict(session: "Session") -> dict[str, Any]:
     """For people and `--json`: the link, the controller, and the work."""
     state = "stopped" if session.failure else "running" if session.at_work else "done" if session.job.given else "none"
+    seen = session.status.label if session.status else "unknown"
     return {
-        "link": why_not_ready(session) or "ready", "state": session.status.label if session.status else "unknown",
+        "link": why_not_ready(session) or "ready", "state": seen if session.is_open else f"not known; last seen: {seen}",
         "controller": session.handshake.controller.version, "locked": session.locked,
         "position": "known" if session.position_known else f"unknown: {session.lost_position}",
         "failure": str(session.error()) if session.failure else None, "needs_person": session.needs_person,

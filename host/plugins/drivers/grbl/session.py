@@ -13,7 +13,7 @@ from host.core.errors import MachineError
 from host.core.limits import DEFAULT
 from host.core.text import safe
 from host.plugins.drivers.grbl import gcode, protocol
-from host.plugins.drivers.grbl.codes import alarm_meaning, error_text
+from host.plugins.drivers.grbl.codes import alarm_meaning
 from host.plugins.drivers.grbl.handshake import RESTING, Handshake
 from host.plugins.drivers.grbl.job import Failure, Job
 from host.plugins.drivers.grbl.protocol import Alarm, Failed, Feedback, Garbled, LineReader, Message, Ok, Point, Status, Welcome
@@ -25,7 +25,6 @@ MESSAGES_KEPT = 8
 RESET_S_MAX = 5.0
 STILL_S_MAX = 2.0
 STILL = frozenset({"Idle", "Alarm", "Hold:0", "Door:0", "Door:1"})
-SOFT_LIMIT = 2
 OWN = frozenset({gcode.SETTLE, gcode.MODES, gcode.UNLOCK})
 
 
@@ -74,22 +73,27 @@ class Session:
             self._heard(message, now_s)
 
     def tick(self, now_s: float) -> None:
-        """What time brings. Raises MachineError for a link that is to be opened anew."""
+        """What time brings, before `take`."""
         if not self.is_open:
             return
         self.handshake.tick(now_s)
         if self._reset_s is not None and now_s - self._reset_s > RESET_S_MAX:
             self._reset_s = None  # it did not answer; what follows is a silence like any other
-            self.watch.excuse(now_s)
+            self.watch.excuse()
         if not self.job_open and not self.stream:
             self.settle()
         lively = self.at_work or (self.watch.heard_any and not self.handshake.done)
         if self.watch.due(lively, now_s):
             self._urgent += protocol.STATUS
-        if not (self.deaf or self.resetting):  # some alarms make a controller mute, and nothing but a person ends them
+        if not self.stream.in_flight:
+            self._quiet_s = now_s
+
+    def quiet(self, now_s: float) -> None:
+        """Nothing came, though it was looked for. Raises MachineError for a link that is to be opened anew."""
+        if self.is_open and not (self.deaf or self.resetting):  # some alarms make a controller mute, and nothing but a person ends them
             homing = self.stream.in_flight and self.stream.in_flight[0].text == gcode.HOME
-            self.watch.check(self.settings.homing_s if homing else self.settings.silence_s, lively, now_s)
-        self._check_answers(now_s)
+            self.watch.check(self.settings.homing_s if homing else self.settings.silence_s, now_s)
+            self._check_answers(now_s)
 
     def take(self) -> bytes:
         """What is to be sent now."""
@@ -197,7 +201,7 @@ class Session:
         if isinstance(message, Garbled):
             self.watch.garble(message)
             return
-        self.watch.heard(now_s)
+        self.watch.heard()
         ours = self.ready
         if not (self.handshake.done or self.resetting or self.deaf):
             self._urgent += self.handshake.heard(message, now_s)
@@ -235,9 +239,7 @@ class Session:
             if self.failure is None and (self.at_work or self.strays > DEFAULT.machine_strays_max):
                 self._fail(Failure("the controller answers more lines than it was sent, so no answer can be trusted"), now_s, hold=True)
         elif code is not None:
-            number = f"line {line.number} " if line.number else ""
-            what = f"the controller refused {number}`{line.text}`: error:{code}, {error_text(code)}"
-            self._fail(Failure(what, machine_code=code, line=line.number, text=line.text), now_s, hold=True)
+            self._fail(Failure.refused(line, code), now_s, hold=True)
         else:
             self._acknowledged(line)
 
@@ -256,14 +258,11 @@ class Session:
         meaning = alarm_meaning(code)
         if not meaning.keeps_position:
             self._lose_position(meaning.text)
-        line = self.stream.in_flight[0] if code == SOFT_LIMIT and self.stream.in_flight else Line("")
-        at = f" at line {line.number} `{line.text}`" if line.number else ""
-        need = "; it answers nothing but a reset: `snapcount machine reset`" if meaning.needs_reset else ""
-        what = f"ALARM:{code}{at}: {meaning.text}{need}"
+        alarm = Failure.alarmed(code, self.stream.in_flight[0] if self.stream.in_flight else None)
         if not self.resetting:
-            self._fail(Failure(what, True, code, line.number, line.text), now_s)
+            self._fail(alarm, now_s)
         elif self.failure is not None:  # the person who asked for the reset is told what it did
-            self.failure = replace(self.failure, what=f"{self.failure.what}; {what}", alarm=True, machine_code=code)
+            self.failure = replace(alarm, what=f"{self.failure.what}; {alarm.what}")
         self.stream.drop()
         self.locked = self.deaf = True
         self._unsettled = False
@@ -298,8 +297,6 @@ class Session:
 
     def _check_answers(self, now_s: float) -> None:
         """A controller that rests has answered all it was sent."""
-        if not self.stream.in_flight:
-            self._quiet_s = now_s
         if not self.stream.in_flight or self.failure is not None or self.status is None or self.status.state not in RESTING:
             return
         line = self.stream.in_flight[0]

@@ -20,18 +20,19 @@ class LinkWatch:
         self.heard_any = False
         self.garbled = 0
         self._in_a_row = 0
-        self._heard_s = self._poll_s = 0.0
+        self._poll_s = 0.0
+        self._asked_s: float | None = None
 
     def opened(self, now_s: float) -> None:
         self.heard_any, self._in_a_row = False, 0
-        self._heard_s = self._poll_s = now_s
+        self._poll_s, self._asked_s = now_s, None
 
-    def heard(self, now_s: float) -> None:
-        self.heard_any, self._heard_s, self._in_a_row = True, now_s, 0
+    def heard(self) -> None:
+        self.heard_any, self._asked_s, self._in_a_row = True, None, 0
 
-    def excuse(self, now_s: float) -> None:
+    def excuse(self) -> None:
         """The silence until now had a reason."""
-        self._heard_s = now_s
+        self._asked_s = None
 
     def ask_soon(self) -> None:
         self._poll_s = 0.0
@@ -40,19 +41,21 @@ class LinkWatch:
         """Whether a report is to be asked for now."""
         if now_s < self._poll_s:
             return False
-        self._poll_s = now_s + self._every_s(lively)
+        self._poll_s = now_s + self._settings.status_ms / 1000 * (1 if lively else SLOW_POLL)
+        if self._asked_s is None:
+            self._asked_s = now_s
         return True
 
     def next_s(self, now_s: float) -> float:
         """In how many seconds the next one is due."""
         return max(0.0, self._poll_s - now_s)
 
-    def check(self, allowed_s: float, lively: bool, now_s: float) -> None:
-        """Raises MachineError when the silence is longer than allowed."""
-        if not self.heard_any:
-            allowed_s *= NO_ANSWER
-        silent_s = now_s - self._heard_s
-        if silent_s > max(allowed_s, 2 * self._every_s(lively)):
+    def check(self, allowed_s: float, now_s: float) -> None:
+        """Raises MachineError when a question has been open for longer than allowed. To be asked only after reading all that came."""
+        if self._asked_s is None:
+            return
+        silent_s = now_s - self._asked_s
+        if silent_s > allowed_s * (1 if self.heard_any else NO_ANSWER):
             raise MachineError(f"the controller said nothing for {silent_s:.1f} s")
 
     def garble(self, message: Garbled) -> None:
@@ -63,6 +66,3 @@ class LinkWatch:
             raise MachineError(
                 f"what comes is no Grbl, such as `{safe(message.text, 40)}`; is the speed of {self._settings.baud} baud right?"
             )
-
-    def _every_s(self, lively: bool) -> float:
-        return self._settings.status_ms / 1000 * (1 if lively else SLOW_POLL)
