@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from host.core import manifest, toml
 from host.core.errors import MalformedData, UsageError
-from host.core.manifest import HookName, Manifest, Name, SkillLimits
+from host.core.manifest import HookName, Manifest, MessageRange, Name, SkillLimits
 from host.core.text import safe
 
 FILE = "skill.toml"
@@ -52,6 +52,9 @@ class _Skill(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     capabilities: tuple[HookName, ...] = ()
     generations: tuple[int, ...] = ()
     instance: Literal["fresh", "persistent"] = "fresh"
+    host_min: str | msgspec.UnsetType = msgspec.UNSET
+    features: tuple[HookName, ...] | msgspec.UnsetType = msgspec.UNSET
+    messages: tuple[MessageRange, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,15 +1,18 @@
 """Who can take a version and who cannot, before the first byte moves; and which messages a mixed fleet speaks."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from host.core import manifest
 from host.core.manifest import Manifest, MessageRange
 from registry import compat
 from registry.compat import check
 from registry.inventory import Known
 from registry.negotiation import Agreed, negotiate
 from registry.rollout_document import Release, Selection
+from sdk import project
 
 NEW, OLD, OLDER = ("sha256:" + digit * 64 for digit in "123")
 
@@ -140,3 +143,22 @@ def test_the_report_groups_counts_and_can_be_read() -> None:
 def test_an_active_version_that_the_registry_does_not_hold_is_noted() -> None:
     found = report(manifest(messages=speaks(job=(1, 1))), node(), held={}, previous=Release(version="1.0.0", digest=OLD, size=9))
     assert found.notes == ("1 node(s) run 1.0.0, whose manifest this registry does not hold: nothing was negotiated with it",)
+
+
+def test_a_skill_says_in_its_skill_toml_what_it_needs_of_hosts_and_what_it_speaks(tmp_path: Path) -> None:
+    (tmp_path / "main.c").write_text("")
+    (tmp_path / "skill.toml").write_text("""
+[skill]
+name = "greeter"
+version = "2.0.0"
+hooks = ["handle"]
+host_min = "0.1.0"
+features = ["probation"]
+messages = [{ name = "cell.start", min = 1, max = 2 }]
+[build]
+lang = "c"
+source = "main.c"
+""")
+    described = manifest.decode(project.load(tmp_path).manifest.encode(), "greeter")
+    assert (described.host_min, described.features) == ("0.1.0", ("probation",))
+    assert described.messages == (manifest.MessageRange(name="cell.start", min=1, max=2),)

@@ -18,7 +18,7 @@ Folder = typer.Option(Path("bundles"), "--dir", help="The registry's folder.")
 Registry = typer.Option("", "--registry", help="Ask this registry instead of reading its folder.")
 
 
-@app.command(epilog="Example: snapcount registry audit verify --dir bundles --head audit-head.cose --operator operator.pub")
+@app.command(epilog="Example: snapcount registry audit verify --dir bundles --head audit-head.cose --operator bundles/operator.pub")
 def verify(
     folder: Path = Folder, registry: str = Registry,
     head: Path | None = typer.Option(None, "--head", help="A head that was kept: then rows that were cut off or rewritten show as well."),
