@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from host.core import manifest
+from host.core import manifest as manifests
 from host.core.manifest import Manifest, MessageRange
 from registry import compat
 from registry.compat import check
@@ -159,6 +159,6 @@ messages = [{ name = "cell.start", min = 1, max = 2 }]
 lang = "c"
 source = "main.c"
 """)
-    described = manifest.decode(project.load(tmp_path).manifest.encode(), "greeter")
+    described = manifests.decode(project.load(tmp_path).manifest.encode(), "greeter")
     assert (described.host_min, described.features) == ("0.1.0", ("probation",))
-    assert described.messages == (manifest.MessageRange(name="cell.start", min=1, max=2),)
+    assert described.messages == (MessageRange(name="cell.start", min=1, max=2),)
