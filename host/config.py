@@ -165,7 +165,7 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for name in self.drivers:
             if name not in self.plugins.native:
-                raise ValueError(f"drivers.{name}: settings of a plugin that plugins.native does not name: {', '.join(self.plugins.native) or 'it names none'}")
+                raise ValueError(f"drivers.{name}: plugins.native names no such plugin, but {', '.join(self.plugins.native) or 'none'}")
         if self.supply.serve and not (_is_loopback(self.supply.serves_on[0]) or self.mesh.tls_certificate or self.mesh.insecure):
             raise ValueError(
                 f"supply.serve: {self.supply.serve} can be reached from outside, and without TLS whoever is on the way reads what is sent (it is verified, "

@@ -12,7 +12,7 @@
 | `POST /v1/rollback/NAME` | `{"version": …}` |
 | `POST /v1/remove/NAME` | `{"removed": …}` |
 
-Those of the mesh, and what an error looks like, are in host/mesh_routes.py.
+Those of the machine are in host/machine_routes.py; those of the mesh, and what an error looks like, in host/mesh_routes.py.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from host.core import files
 from host.core.errors import TooLarge, UsageError
 from host.core.limits import DEFAULT
 from host.core.text import safe
+from host.machine_routes import machine_routes
 from host.mesh_routes import mesh_routes, serve_control, stop_control
 from host.meshlink import MeshLink
 from host.node import Node, request_of
@@ -56,7 +57,8 @@ class ControlServer:
             web.post("/v1/attest", self._attest), web.post("/v1/safety/trip", self._trip), web.post("/v1/safety/reset", self._reset),
             web.post("/v1/pull", self._pull), web.post("/v1/rollback/{name}", self._rollback), web.post("/v1/remove/{name}", self._remove),
         ]  # fmt: skip
-        self._runner = await serve_control(self._state, routes + mesh_routes(self._mesh.peer if self._mesh else None))
+        routes += machine_routes(self._node) + mesh_routes(self._mesh.peer if self._mesh else None)
+        self._runner = await serve_control(self._state, routes)
 
     async def stop(self) -> None:
         if self._runner is not None:

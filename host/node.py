@@ -266,10 +266,11 @@ class Node:
             return await asyncio.to_thread(self.attended.operate, capability, action)
         gate = self._gates.get(capability)
         if gate is None:
-            raise UsageError(f"this node has no machine behind {safe(capability, 64)!r}; there is {', '.join(sorted(self._gates)) or 'none'}")
+            raise UsageError(f"no machine offers {safe(capability, 64)!r} here; there is {', '.join(sorted(self._gates)) or 'none'}")
         if self.machine.locked():
             raise Busy(f"{self.name}: a job is running on its machine, or a message is moving it")
         async with self.machine:
+            self.attended.clear(capability)
             self.attended.begin()
             try:
                 await asyncio.to_thread(gate.ask, "a person", cbor.encode(Home()))

@@ -18,7 +18,7 @@ from sdk import project as projects
 from sdk.local import user_cache
 from sdk.project import Project
 from sdk.toolchains import COMPILERS, Say
-from sdk.toolchains.process import BuildFailed
+from sdk.toolchains.process import GUEST, BuildFailed
 
 __all__ = ["BuildFailed", "Verification", "build", "compiled", "verify"]
 
@@ -70,7 +70,9 @@ class Verification:
         if self.first != self.second:
             found.append(f"two builds in two folders differ: {self.first[:19]}… and {self.second[:19]}…")
         elif self.in_place not in (None, self.first):
-            found.append(f"the bundle in place is {str(self.in_place)[:19]}…, not what its sources give, {self.first[:19]}…: build it again")
+            found.append(
+                f"the bundle in place is {str(self.in_place)[:19]}…, not what its sources give, {self.first[:19]}…: build it again"
+            )
         return tuple(found)
 
 
@@ -79,7 +81,7 @@ def verify(project: Project, say: Say = _silent) -> Verification:
     with tempfile.TemporaryDirectory(prefix="snapcount-verify-") as scratch:
         folders = [Path(scratch) / "a", Path(scratch) / "another" / "place"]
         built = [_elsewhere(project, folder, say) for folder in folders]
-        places = {scratch, str(project.folder.resolve()), str(Path.home())} - {"/"}
+        places = {scratch, str(project.folder.resolve()), str(GUEST), str(Path.home())} - {"/"}
     leaks = tuple(sorted(path for path in places if any(path.encode() in bundle for bundle in built)))
     first, second = map(digest_of, built)
     return Verification(first, second, _in_place(project), leaks)

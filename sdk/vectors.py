@@ -65,7 +65,7 @@ def run(data: bytes, path: Path, vector: Vector, **options: Any) -> Outcome:
     limits = safety.parse_limits(vector.limits.encode(), str(path)) if vector.limits else None
     skill = LocalSkill(data, path.name, limits=limits, **options)
     try:
-        reply = _call(skill, path, vector)
+        found = reply(skill, path, vector)
     except SkillRefused as error:
         code = vector.error.get("code")
         problems = [] if code == error.skill_code else [f"expected {f'the error {code}' if code else 'a reply'}, it answered {error}"]
@@ -73,13 +73,14 @@ def run(data: bytes, path: Path, vector: Vector, **options: Any) -> Outcome:
         problems = [str(error)]
     else:
         if vector.error:
-            problems = [f"expected the error {vector.error.get('code')}, it replied {_shown(reply)}"]
+            problems = [f"expected the error {vector.error.get('code')}, it replied {_shown(found)}"]
         else:
-            problems = list(differences(vector.reply, reply, vector.tolerance))
+            problems = list(differences(vector.reply, found, vector.tolerance))
     return Outcome(path.stem, vector.about, tuple(problems))
 
 
-def _call(skill: LocalSkill, path: Path, vector: Vector) -> Any:
+def reply(skill: LocalSkill, path: Path, vector: Vector) -> Any:
+    """What a skill replies to a vector, as plain data. Raises whatever the call does."""
     if vector.hook == "plan_job":
         program = (path.parent / vector.program_file).read_bytes() if vector.program_file else vector.program.encode()
         settings = msgspec.convert(vector.settings, PlanSettings)

@@ -1,6 +1,7 @@
 """The benchmarks run and print what they promise. The thresholds are loose: a shared machine is no place for tight ones."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,17 @@ def test_the_arrival_kernel_is_far_faster_than_its_peers_in_the_same_run():
     assert found["ratio_numpy_30k"] >= 2
     assert found["ratio_python_30k"] >= 100
     assert found["ns_per_agent_30k"] <= 5
+
+
+@pytest.mark.slow
+def test_every_language_of_the_fast_tier_answers_a_hook_call_in_microseconds():
+    found = measured("languages.py")
+    print(found)
+    assert 200 <= found["request_bytes"] <= 256
+    if os.environ.get("CI"):
+        assert found["missing"] == []
+    measured_langs = [lang for lang in ("zig", "c", "rust", "assemblyscript") if f"{lang}_call_us" in found]
+    assert {"zig", "c"} <= set(measured_langs)
+    for lang in measured_langs:
+        assert found[f"{lang}_call_us"] <= 40
+        assert found[f"{lang}_bytes"] <= 64 << 10

@@ -41,6 +41,7 @@ COMMANDS = {
     "rollout": {"plan", "start", "status", "list", "pause", "resume", "abort", "retry", "approve", "simulate"},
     "trust": {"init", "refresh", "download"},
     "job": {"plan", "run"},
+    "machine": {"status", "ask", "hold", "resume", "reset", "unlock", "home", "clear"},
     "mesh": {"run", "bench"},
     "demo": set(),
 }  # fmt: skip

@@ -135,6 +135,7 @@ def debian(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     need(release.get("ID") == "debian", "Debian")
     root = tmp_path_factory.mktemp("debian")
+    root.chmod(0o755)  # it will be /, which every user may enter
     depends = [one.split()[0] for one in field(package, "Depends").split(", ")]
     wanted = ",".join([*depends, "systemd", "systemd-sysv", "dbus"])
     run("debootstrap", "--variant=minbase", f"--include={wanted}", release["VERSION_CODENAME"], root)

@@ -6,6 +6,7 @@ import errno
 import http.server
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -525,7 +526,8 @@ def test_the_real_probes_of_this_machine(tmp_path):
     assert list(tmp_path.iterdir()) == []
     mine, by_pid = probes.bounds(None), probes.bounds(os.getpid())
     assert mine == by_pid
-    assert mine.open_files > 0
+    assert mine.open_files == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert mine.address_bytes in (None, resource.getrlimit(resource.RLIMIT_AS)[1])
     assert mine.memory_bytes > 1 << 20
     assert probes.owner(tmp_path) == probes.uid()
     assert probes.user(os.geteuid())
@@ -541,6 +543,14 @@ def test_the_real_toolchain_compiles_and_calls_a_skill(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError):
         probes.compile(tmp_path / "nowhere")
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30)); import pathlib, sys; from host.doctor import SystemProbes\n"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", f"{limited}SystemProbes().compile(pathlib.Path(sys.argv[1]))", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "HostFault" in ended.stderr.splitlines()[-1]
+    assert "mmap failed to reserve" in ended.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
     assert probes.slow_path() is None
     assert probes.measure().files > 0
     assert probes.tools().get("ziglang")

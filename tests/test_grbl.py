@@ -39,7 +39,7 @@ from host.node import Node
 from host.plugins.attended import Attended, AttendedDriver
 from host.plugins.contract import PlanSettings
 from host.plugins.driver import DriverGate
-from host.plugins.drivers.grbl import codes, gcode, protocol, report
+from host.plugins.drivers.grbl import codes, gcode, port, protocol, report
 from host.plugins.drivers.grbl.machine import ACTIONS, GrblMachine
 from host.plugins.drivers.grbl.protocol import (
     Alarm,
@@ -307,6 +307,15 @@ def test_a_plugin_gets_its_own_table_and_the_owners_limits(tmp_path: Path, one_l
     with pytest.raises(HostFault) as caught:
         manager.drivers({}, LIMITS)
     one_line(caught.value, "plugin grbl", "port")
+
+
+def test_the_plugin_without_pyserial_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, one_line: OneLine) -> None:
+    manager = PluginManager()
+    manager.load_native(("grbl",))
+    monkeypatch.setattr(port, "find_spec", lambda name: None)
+    with pytest.raises(HostFault) as caught:
+        manager.drivers({"grbl": {"port": "/dev/ttyACM0"}}, LIMITS)
+    one_line(caught.value, "plugin grbl", "pip install 'snapcount[grbl]'")
 
 
 @pytest.mark.parametrize(
@@ -958,7 +967,7 @@ def test_safe_mode_stops_a_machine_at_its_work(make_mill: Callable[..., Mill], o
 
 
 @pytest.mark.slow
-def test_bad_bytes_in_the_middle_of_a_job_end_it_or_harm_nothing(make_mill: Callable[..., Mill]) -> None:
+def test_bad_bytes_between_the_answers_of_a_job_harm_nothing(make_mill: Callable[..., Mill]) -> None:
     dice = random.Random(SEED)
     print(f"GRBL_SEED={SEED}")
     harmless = [b"\x00\xff\xfe\r\n", b"x" * 5_000 + b"\n", b"[MSG:hello]\r\n", b">G54:ok\r\n", b"<Idle|MPos:\r\n", b"\r\n\r\n"]
@@ -968,12 +977,11 @@ def test_bad_bytes_in_the_middle_of_a_job_end_it_or_harm_nothing(make_mill: Call
     for start in range(0, 500, 50):
         stream(mill, wanted[start : start + 50])
         mill.peer.say(dice.choice(harmless))
-    with suppress(MachineError):  # bytes in the middle of an answer swallow it; then the job ends, and says so
-        mill.settle()
+    mill.settle()
     assert mill.firmware.lost_bytes == 0
     assert mill.firmware.unanswered_peak <= 128
     targets = [tuple(round(v, 3) for v in target) for target in mill.firmware.targets]
-    assert targets == [(x, y, z) for x, y, z, _ in wanted[: len(targets)]]
+    assert targets == [(x, y, z) for x, y, z, _ in wanted]
 
 
 @pytest.mark.slow
@@ -1125,6 +1133,29 @@ def test_a_job_that_the_machine_ends_ends_with_the_machines_words(shop: tuple[No
     assert caught.value.line > 0
     with pytest.raises(MachineAlarm):
         asyncio.run(node.run_job(lambda: [spiral(1)], PlanSettings()))
+    with pytest.raises(MachineError) as muted:
+        asyncio.run(node.operate("motion", "home"))
+    one_line(muted.value, "snapcount machine reset")
+    asyncio.run(node.operate("motion", "reset"))
+    assert asyncio.run(node.operate("motion", "home"))["position"] == "known"
+
+
+@pytest.mark.slow
+def test_a_person_who_homes_has_seen_what_happened(shop: tuple[Node, Peer], one_line: OneLine) -> None:
+    node, peer = shop
+
+    async def scenario() -> None:
+        job = asyncio.create_task(node.run_job(lambda: [spiral(200)], PlanSettings()))
+        while not node.drivers["motion"].status()["moves"]:
+            await asyncio.to_thread(time.sleep, 0.01)
+        peer.do(lambda firmware, now_s: firmware.power_on(now_s))
+        with pytest.raises(MachineError) as caught:
+            await job
+        one_line(caught.value, "the controller was reset")
+        until(lambda: node.drivers["motion"].status()["link"] == "ready", "the controller")
+        assert (await node.operate("motion", "home"))["failure"] is None
+
+    asyncio.run(scenario())
 
 
 def snapcount_machine(state: Path, *arguments: str) -> dict[str, Any]:

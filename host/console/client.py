@@ -14,6 +14,7 @@ from host.core.text import safe
 
 SOCKET = "control.sock"
 TIMEOUT_S = 600.0
+JOB_S_MAX = 14 * 86_400.0  # a machine takes as long as it takes
 ANSWER_BYTES_MAX = 64 << 20
 
 
@@ -46,7 +47,8 @@ class NodeControl:
 
     def job(self, program: Iterable[bytes], settings: dict[str, Any], run: bool) -> dict[str, Any]:
         """Plans a program, and with `run` drives the machine; the report."""
-        report: dict[str, Any] = self.post(f"/v1/jobs?run={int(run)}&settings={quote(json.dumps(settings))}", program)
+        patient = NodeControl(self._state, JOB_S_MAX) if run else self
+        report: dict[str, Any] = patient.post(f"/v1/jobs?run={int(run)}&settings={quote(json.dumps(settings))}", program)
         return report
 
     def _ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None) -> bytes:

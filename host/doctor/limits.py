@@ -38,7 +38,7 @@ def _files(subject: Subject, bounds: Bounds) -> Iterator[Finding]:
 
 def _memory(bounds: Bounds) -> Iterator[Finding]:
     if bounds.address_bytes is not None:
-        # The sandbox reserves some 200 GiB of addresses, and uses what its skills use.
+        # The sandbox reserves some 130 GiB of addresses, and uses what its skills use.
         yield Finding(
             CHECK, "fail", f"addresses are limited to {bounds.address_bytes >> 20} MiB", "ulimit -v unlimited, or no LimitAS= in the unit"
         )

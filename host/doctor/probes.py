@@ -112,7 +112,7 @@ class Probes(Protocol):
         ...
 
     def compile(self, directory: Path) -> None:
-        """Compiles a module as a skill is, in `directory`, and calls it. Raises SnapcountError or OSError."""
+        """Compiles a module as a skill is, in `directory`, and calls it. Raises SnapcountError, OSError, subprocess.TimeoutExpired."""
         ...
 
     def tools(self) -> dict[str, str]:

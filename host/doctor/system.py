@@ -4,9 +4,11 @@ import ctypes
 import importlib.util
 import os
 import pwd
-import resource
+import re
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -14,8 +16,6 @@ import urllib.request
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 from pathlib import Path
-
-from wasmtime import Func, Instance, Module, Store, Trap, WasmtimeError
 
 import host
 from host.console.client import NodeControl
@@ -26,16 +26,14 @@ from host.core.text import safe
 from host.doctor.probes import Bounds, Disk, HttpAnswer, Running
 from host.installed import measure_host
 from host.sandbox import direct
-from host.sandbox.compiler import compile_module
-from host.sandbox.engine import default_engine
+from host.sandbox.compiler import PACKAGES
 
 TIMEOUT_S = 5.0
 TIMEX_BYTES = 512  # struct timex (adjtimex(2)) and room for newer fields; modes, its first one, stays 0: nothing is changed
 TIME_ERROR = 5  # what adjtimex(2) returns for a clock that is not synchronised
 EXTENSIONS = ("strict", "encode", "direct", "arrival")
 CGROUPS = Path("/sys/fs/cgroup")
-# (module (func (export "f") (result i32) i32.const 7))
-SEVEN = bytes.fromhex("0061736d0100000001050160 00017f 03020100 070501016600 00 0a06010400 4107 0b")
+TRIAL_S = 60.0
 
 
 class SystemProbes:
@@ -87,13 +85,14 @@ class SystemProbes:
         return time.monotonic() - began
 
     def bounds(self, pid: int | None) -> Bounds:
-        files_hard, address = (resource.prlimit(pid or 0, kind)[1] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS))
+        # Not prlimit(2), which asks for a privilege where the process is another user's.
+        hard = _hard_limits(Path(f"/proc/{pid or 'self'}/limits").read_text())
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         groups = _groups(Path(f"/proc/{pid or 'self'}/cgroup").read_text())
         controllers = CGROUPS / "cgroup.controllers"
         return Bounds(
-            open_files=files_hard if files_hard != resource.RLIM_INFINITY else 1 << 30,
-            address_bytes=None if address == resource.RLIM_INFINITY else address,
+            open_files=hard.get("Max open files", 1 << 30),
+            address_bytes=hard.get("Max address space"),
             memory_bytes=min([total, *_bounds(groups, "memory.max")]),
             tasks=min(_bounds(groups, "pids.max"), default=None),
             memory_controlled="memory" in controllers.read_text().split() if controllers.exists() else None,
@@ -131,21 +130,19 @@ class SystemProbes:
 
     def compile(self, directory: Path) -> None:
         with tempfile.TemporaryDirectory(dir=directory, prefix=files.TEMPORARY) as scratch:
-            source, target = Path(scratch, "seven.wasm"), Path(scratch, "seven.cwasm")
-            source.write_bytes(SEVEN)
-            compile_module(source, target, "a small skill")
-            engine = default_engine().engine
-            store = Store(engine)
-            store.set_fuel(1_000)
-            store.set_epoch_deadline(1_000)
-            try:
-                function = Instance(store, Module.deserialize_file(engine, str(target)), []).exports(store)["f"]
-                assert isinstance(function, Func)
-                result = function(store)
-            except (WasmtimeError, Trap, MemoryError) as error:
-                raise HostFault(f"a small skill: {safe(str(error) or type(error).__name__)}") from error
-            if result != 7:
-                raise HostFault(f"a small skill: expected 7, it answered {result!r}")
+            # Isolated as the compiling child is: it must run the same code.
+            command = [sys.executable, "-P", "-m", "host.doctor.trial", scratch]
+            ended = subprocess.run(
+                command,
+                env=os.environ | {"PYTHONPATH": str(PACKAGES)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=TRIAL_S,
+                check=False,
+            )
+        if ended.returncode != 0:
+            said = " ".join(ended.stderr.decode("utf-8", "replace").split())
+            raise HostFault(safe(said) or f"the trial ended with {ended.returncode}")
 
     def tools(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -155,6 +152,12 @@ class SystemProbes:
             except metadata.PackageNotFoundError:
                 continue
         return found | {name: place for name in ("rustc", "npm") if (place := shutil.which(name))}
+
+
+def _hard_limits(text: str) -> dict[str, int]:
+    """The hard limits of /proc/PID/limits, by its names for them; those that are no limit are left out."""
+    found = re.findall(r"^(Max [a-z ]+?) {2,}\S+ +(\d+) ", text, re.MULTILINE)
+    return {name: int(hard) for name, hard in found}
 
 
 def _groups(text: str) -> list[Path]:

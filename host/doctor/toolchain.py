@@ -1,5 +1,6 @@
 """Whether skills can be compiled and called here, and how fast."""
 
+import subprocess
 from collections.abc import Iterator
 
 from host.core.errors import SnapcountError
@@ -14,7 +15,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     probes = subject.probes
     try:
         probes.compile(subject.state)
-    except (SnapcountError, OSError) as error:
+    except (SnapcountError, OSError, subprocess.TimeoutExpired) as error:
         yield Finding(CHECK, "fail", f"a skill cannot be compiled and called: {error}", EXECUTABLE)
     else:
         yield Finding(CHECK, "ok", "a small skill was compiled and called")

@@ -36,7 +36,7 @@ class AttendedDriver(Protocol):
         ...
 
     def operate(self, action: str) -> dict[str, Any]:
-        """What a person asks of the machine; its status after it. Raises UsageError, MachineError."""
+        """What a person asks of the machine; its status after it. `clear` says that what ended the work was seen. Raises UsageError, MachineError."""
         ...
 
     def close(self) -> None:
@@ -92,6 +92,11 @@ class Attended:
                 f"no machine behind {capability!r} is attended by a person; there is {', '.join(sorted(self._drivers)) or 'none'}"
             )
         return driver.operate(action)
+
+    def clear(self, capability: str) -> None:
+        """A person acts on this machine, and so has seen what happened to it. Nothing where nobody attends it."""
+        if capability in self._drivers:
+            self._drivers[capability].operate("clear")
 
     def close(self) -> None:
         for driver in self._drivers.values():

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 SOURCES = ("host", "sdk", "registry", "cython_core", "skills", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 GENERATED = shutil.ignore_patterns("__pycache__", "*.so", "*.py[cod]")
-EXTRAS = "nats"
+EXTRAS = "grbl,nats"
 HOME = Path("usr/lib/snapcount")
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # Which package has a library that a compiled extension asks for. The package libc6 has those that are not named here.
@@ -112,7 +112,8 @@ def require_pinned(site: Path) -> None:
     """Every library has the version that the project names: what nothing pins could be another one tomorrow."""
     named = [line.partition("==") for line in (HERE.parent / "constraints.txt").read_text().splitlines() if "==" in line]
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    direct = [text.partition("==") for text in (*project["dependencies"], *project["optional-dependencies"][EXTRAS])]
+    extra = [text for name in EXTRAS.split(",") for text in project["optional-dependencies"][name]]
+    direct = [text.partition("==") for text in (*project["dependencies"], *extra)]
     pinned = {plain(name): version for name, _, version in (*named, *direct)}
     for folder in sorted(site.glob("*.dist-info")):
         name, _, version = folder.name.removesuffix(".dist-info").partition("-")

@@ -43,7 +43,11 @@ def assemblyscript(shapes: list[Described]) -> str:
     """The whole of contract.ts."""
     lines = [HEAD]
     for name, words in enums(shapes).items():
-        lines += [f"export enum {name} {{ {', '.join(word.title() for word in words)} }}", f'const {_words(name)} = "{" ".join(words)}";', ""]
+        lines += [
+            f"export enum {name} {{ {', '.join(word.title() for word in words)} }}",
+            f'const {_words(name)} = "{" ".join(words)}";',
+            "",
+        ]
     for shape in shapes:
         lines += _class(shape)
     return "\n".join(lines).rstrip() + "\n" + PLAN_JOB_REPLY
@@ -78,7 +82,12 @@ def _declaration(member: Member) -> list[str]:
     if member.optional and member.kind in NUMBERS:
         about.append(f"  has_{member.name}: bool = false;")
     kind, empty = _type(member)
-    return [*about, f"  {member.name}: {kind} | null = null;" if member.optional and member.kind not in NUMBERS else f"  {member.name}: {kind} = {empty};"]
+    return [
+        *about,
+        f"  {member.name}: {kind} | null = null;"
+        if member.optional and member.kind not in NUMBERS
+        else f"  {member.name}: {kind} = {empty};",
+    ]
 
 
 def _type(member: Member) -> tuple[str, str]:
@@ -115,13 +124,17 @@ def _read(member: Member) -> str:
         case "words":
             return f"{name} = input.word({_words(member.of)});"
         case "struct":
-            return f"{{ const {member.name} = new {member.of}(); {member.name}.read(input); {name} = {member.name}; }}" if member.optional else f"{name}.read(input);"
+            return (
+                f"{{ const {member.name} = new {member.of}(); {member.name}.read(input); {name} = {member.name}; }}"
+                if member.optional
+                else f"{name}.read(input);"
+            )
         case "structs":
             return f"{name} = input.items<{member.of}>({low}, {high});"
         case "texts":
             return f"{name} = input.texts({low}, {high}, {member.length});"
         case "tuple":
-            return f"{name} = input.tuple({member.length});"
+            return f"{name} = input.tuple({member.length});" if member.optional else f"input.fill({name});"
         case "tuples":
             return f"{name} = input.tuples({low}, {high}, {member.length});"
     value = f"{name} = input.{member.kind}({low}, {high});"

@@ -4,15 +4,16 @@ Names are those of the Zig and C libraries. Fields stand in the order of their e
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import inspect
 
 from host.core import commands
 from host.plugins import contract
+from sdk.samples import present
 
 CDDL = Path(__file__).resolve().parents[1] / "contract" / "skill.cddl"
 NAMES = {
@@ -54,7 +55,9 @@ def shapes() -> list[Described]:
     about = field_comments(CDDL.read_text())
     found: dict[str, Described] = {}
     roots: list[type] = [contract.ErrorReply]
-    roots += [shape for pair in contract.SHAPES.values() for shape in pair] + [shape for three in contract.STREAMING.values() for shape in three]
+    roots += [shape for pair in contract.SHAPES.values() for shape in pair] + [
+        shape for three in contract.STREAMING.values() for shape in three
+    ]
     roots += [*(getattr(commands, name) for name in ("Move", "Heat", "Tool", "Home", "Dwell", "Status")), contract.MotionReply]
     for root in roots:
         _describe(inspect.type_info(root), about, found)
@@ -75,15 +78,18 @@ def field_comments(cddl: str) -> dict[tuple[str, str], str]:
 
 def _describe(kind: Any, about: dict[tuple[str, str], str], found: dict[str, Described]) -> str:
     """Adds a struct and what it is made of; returns its name."""
-    name = NAMES.get(kind.cls.__name__, kind.cls.__name__)
+    struct: str = kind.cls.__name__
+    name = NAMES.get(struct, struct)
     if name in found:
         return name
     rule = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
-    members = [_member(kind.cls.__name__, field, about, rule, found) for field in kind.fields]
+    members = [
+        _member(struct, field, about.get((rule, field.encode_name), ""), lambda inner: _describe(inner, about, found))
+        for field in kind.fields
+    ]
     if kind.tag_field:
         members.append(Member(kind.tag_field, "tag", of=kind.tag))
-    doc = " ".join((kind.cls.__doc__ or "").split())
-    found[name] = Described(name, "" if "(" in doc[:40] and doc.startswith(kind.cls.__name__) else doc, tuple(sorted(members, key=_wire_order)))
+    found[name] = Described(name, " ".join((kind.cls.__doc__ or "").split()), tuple(sorted(members, key=_wire_order)))
     return name
 
 
@@ -91,42 +97,51 @@ def _wire_order(member: Member) -> tuple[int, str]:
     return len(member.name), member.name
 
 
-def _member(struct: str, field: Any, about: dict[tuple[str, str], str], rule: str, found: dict[str, Described]) -> Member:
-    base = {"name": field.encode_name, "about": about.get((rule, field.encode_name), ""), "optional": not field.required}
-    kind = field.type
-    if isinstance(kind, inspect.UnionType):
-        (kind,) = [part for part in kind.types if not isinstance(part, inspect.UnsetType)]
+def _member(struct: str, field: Any, about: str, name_of: Callable[[Any], str]) -> Member:
+    kind = present(field.type)
     if (struct, field.name) in CONSTANTS:
-        return Member(**base, kind="constant", value=CONSTANTS[struct, field.name])
+        facts: dict[str, Any] = {"kind": "constant", "value": CONSTANTS[struct, field.name]}
+    elif isinstance(kind, inspect.LiteralType):
+        name = WORD_NAMES.get((struct, field.name), field.name.title().replace("_", ""))
+        facts = {"kind": "words", "of": name, "words": _declared_order(struct, field.name, kind.values)}
+    else:
+        facts = _scalar(kind) or _compound(kind, name_of)
+    return Member(name=field.encode_name, about=about, optional=not field.required, **facts)
+
+
+def _scalar(kind: Any) -> dict[str, Any]:
+    """The facts of a plain value; none for anything else."""
     match kind:
         case inspect.BoolType():
-            return Member(**base, kind="bool")
+            return {"kind": "bool"}
         case inspect.IntType(ge=low, le=high):
-            return Member(**base, kind="uint", low=low or None, high=high)
+            return {"kind": "uint", "low": low or None, "high": high}
         case inspect.FloatType(ge=low, le=high):
-            return Member(**base, kind="float", low=low, high=high)
+            return {"kind": "float", "low": low, "high": high}
         case inspect.StrType(min_length=low, max_length=high):
-            return Member(**base, kind="text", low=low, high=high)
+            return {"kind": "text", "low": low, "high": high}
         case inspect.BytesType(min_length=low, max_length=high):
-            return Member(**base, kind="bytes", low=low, high=high)
-        case inspect.LiteralType(values=values):
-            # msgspec sorts the words; the host's struct has them in the order that people expect.
-            name = WORD_NAMES.get((struct, field.name), field.name.title().replace("_", ""))
-            return Member(**base, kind="words", of=name, words=_declared_order(struct, field.name, values))
+            return {"kind": "bytes", "low": low, "high": high}
+    return {}
+
+
+def _compound(kind: Any, name_of: Callable[[Any], str]) -> dict[str, Any]:
+    match kind:
         case inspect.StructType():
-            return Member(**base, kind="struct", of=_describe(kind, about, found))
+            return {"kind": "struct", "of": name_of(kind)}
         case inspect.TupleType(item_types=types):
-            return Member(**base, kind="tuple", length=len(types))
+            return {"kind": "tuple", "length": len(types)}
         case inspect.VarTupleType(item_type=inspect.StructType() as item, min_length=low, max_length=high):
-            return Member(**base, kind="structs", of=_describe(item, about, found), low=low, high=high)
+            return {"kind": "structs", "of": name_of(item), "low": low, "high": high}
         case inspect.VarTupleType(item_type=inspect.StrType(max_length=longest), min_length=low, max_length=high):
-            return Member(**base, kind="texts", low=low, high=high, length=longest or 0)
+            return {"kind": "texts", "low": low, "high": high, "length": longest or 0}
         case inspect.VarTupleType(item_type=inspect.TupleType(item_types=types), min_length=low, max_length=high):
-            return Member(**base, kind="tuples", low=low, high=high, length=len(types))
-    raise AssertionError(f"{struct}.{field.name}: a type that no struct of the contract had so far: {kind}")
+            return {"kind": "tuples", "low": low, "high": high, "length": len(types)}
+    raise AssertionError(f"a type that no struct of the contract had so far: {kind}")
 
 
 def _declared_order(struct: str, field: str, values: Any) -> tuple[str, ...]:
+    """The words as the host's struct has them, in the order that people expect; msgspec sorts them."""
     source = getattr(contract, struct).__annotations__[field]
     return tuple(source.__args__) if hasattr(source, "__args__") else tuple(values)
 
@@ -135,5 +150,7 @@ def enums(described: list[Described]) -> dict[str, tuple[str, ...]]:
     """The lists of words, by name. Two fields with one name have the same words."""
     found: dict[str, tuple[str, ...]] = {}
     for member in (member for shape in described for member in shape.members if member.kind == "words"):
-        assert found.setdefault(member.of, member.words) == member.words, f"{member.of} stands for two lists of words: name one in WORD_NAMES"
+        assert found.setdefault(member.of, member.words) == member.words, (
+            f"{member.of} stands for two lists of words: name one in WORD_NAMES"
+        )
     return found

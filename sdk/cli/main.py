@@ -6,7 +6,7 @@ import sys
 import typer
 
 from host.core.errors import HostFault, SnapcountError
-from sdk.cli import ceremony, demo, fleet, job, keys, mesh, node, registry, rollout, skill, trust
+from sdk.cli import ceremony, demo, fleet, job, keys, machine, mesh, node, registry, rollout, skill, trust
 
 app = typer.Typer(
     name="snapcount",
@@ -24,6 +24,7 @@ app.add_typer(fleet.app, name="fleet")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(job.app, name="job")
+app.add_typer(machine.app, name="machine")
 app.add_typer(trust.app, name="trust")
 ceremony.add_to_keys(keys.app)
 trust.add_to_node(node.app)

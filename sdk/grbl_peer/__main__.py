@@ -19,10 +19,12 @@ def main() -> None:
     )
     arguments.add_argument("--speed", type=float, default=1.0, help="how many times faster than its feed it moves")
     chosen = arguments.parse_args()
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before there is a thread that would get them
     cable: Cable = PtyCable(chosen.pty.absolute()) if chosen.tcp is None else TcpCable(chosen.tcp)
     with Peer(Firmware(speed=chosen.speed), cable):
         print(f'port = "{cable.url}"', flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.sigwait(ends)
 
 
 if __name__ == "__main__":

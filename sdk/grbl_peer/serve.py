@@ -16,6 +16,7 @@ from sdk.grbl_peer.firmware import Firmware
 
 READ_BYTES = 4096
 IDLE_S = 0.5
+READER_S = 0.2
 
 
 class Cable(Protocol):
@@ -66,9 +67,11 @@ class PtyCable:
         return b""
 
     def write(self, data: bytes) -> None:
-        if self._master >= 0:
-            with suppress(BlockingIOError):  # nobody reads, and a serial line does not wait for anybody
-                os.write(self._master, data)
+        while data and self._master >= 0:
+            _, writable, _ = select.select((), (self._master,), (), READER_S)
+            if not writable:
+                return  # nobody reads, and a serial line does not wait for anybody
+            data = data[os.write(self._master, data) :]
 
 
 class TcpCable:

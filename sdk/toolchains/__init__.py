@@ -17,5 +17,10 @@ Compiler = Callable[[Project, Path, Say], bytes]
 
 COMPILERS: dict[str, Compiler] = {"zig": zig.zig, "c": zig.c, "rust": rust.rust, "assemblyscript": assemblyscript.assemblyscript}
 
-TOOLCHAINS: dict[str, Callable[[], str]] = {"zig": zig.describe, "c": zig.describe, "rust": rust.describe, "assemblyscript": assemblyscript.describe}
+TOOLCHAINS: dict[str, Callable[[], str]] = {
+    "zig": zig.describe,
+    "c": zig.describe,
+    "rust": rust.describe,
+    "assemblyscript": assemblyscript.describe,
+}
 """Names the toolchain of a language and its versions. Raises UsageError that says which is missing and how to get it."""

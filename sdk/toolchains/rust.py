@@ -17,6 +17,7 @@ from sdk.toolchains.process import GUEST, probe, run
 VERSION = "1.63.0"
 LINKER_VERSION = "14.0.6"
 TARGET = "wasm32-unknown-unknown"
+SYSTEM_RUSTC = "/usr/bin/rustc"  # looked at even where another one comes first on the PATH
 STACK_BYTES = 65_536
 GET = "apt-get install rustc libstd-rust-dev-wasm32 lld-14 (Debian 12), or `rustup target add wasm32-unknown-unknown`"
 # By preference: the one that comes with the compiler is found by the compiler's own folder before any of these.
@@ -99,9 +100,7 @@ def _candidates() -> Iterator[Path]:
     if named := os.environ.get("RUSTC"):
         yield Path(named)
         return
-    seen = dict.fromkeys(
-        path for path in (shutil.which("rustc"), "/usr/bin/rustc", str(Path.home() / ".cargo" / "bin" / "rustc")) if path
-    )
+    seen = dict.fromkeys(path for path in (shutil.which("rustc"), SYSTEM_RUSTC, str(Path.home() / ".cargo" / "bin" / "rustc")) if path)
     yield from (Path(path) for path in seen if Path(path).exists())
 
 

@@ -19,7 +19,7 @@ TARGET = ("-target", "wasm32-freestanding", CPU)
 STACK_BYTES = 65_536
 
 
-def zig(project: Project, scratch: Path, say: Callable[[str], None]) -> bytes:
+def zig(project: Project, scratch: Path, _say: Callable[[str], None]) -> bytes:
     """Compiles the one root file, which imports the others."""
     command = [
         "build-exe", *TARGET, "-O", "ReleaseFast" if project.optimize == "speed" else "ReleaseSmall", "-fno-entry", "-rdynamic", "--stack", str(STACK_BYTES), "-j1",
@@ -28,7 +28,7 @@ def zig(project: Project, scratch: Path, say: Callable[[str], None]) -> bytes:
     return _compile(project, scratch, command, "-femit-bin={}")
 
 
-def c(project: Project, scratch: Path, say: Callable[[str], None]) -> bytes:
+def c(project: Project, scratch: Path, _say: Callable[[str], None]) -> bytes:
     """Compiles every .c file beside the source, together with the guest library."""
     sources = sorted(project.source.parent.glob("*.c"))
     command = [
@@ -44,7 +44,13 @@ def _compile(project: Project, scratch: Path, command: list[str], output: str) -
     _require_compiler()
     made = scratch / "module.wasm"
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(cache_folder() / "zig"), "ZIG_LOCAL_CACHE_DIR": str(scratch / "zig")}
-    run([sys.executable, "-P", "-m", "ziglang", *command, output.format(made)], project.folder, project.manifest.name, made, environment=caches)
+    run(
+        [sys.executable, "-P", "-m", "ziglang", *command, output.format(made)],
+        project.folder,
+        project.manifest.name,
+        made,
+        environment=caches,
+    )
     return made.read_bytes()
 
 

@@ -333,7 +333,7 @@ export class Bounty {
     if (input.failed) return input.inside("reward");
     if (input.key("work_ms", "id reward work_ms position_m deadline_ms")) this.work_ms = input.uint(0, F64.MAX_VALUE);
     if (input.failed) return input.inside("work_ms");
-    if (input.key("position_m", "id reward work_ms position_m deadline_ms")) this.position_m = input.tuple(2);
+    if (input.key("position_m", "id reward work_ms position_m deadline_ms")) input.fill(this.position_m);
     if (input.failed) return input.inside("position_m");
     if (input.key("deadline_ms", "id reward work_ms position_m deadline_ms")) this.deadline_ms = input.uint(0, F64.MAX_VALUE);
     if (input.failed) return input.inside("deadline_ms");
@@ -401,7 +401,7 @@ export class BidNode {
     if (input.failed) return input.inside("queue_ms");
     if (input.key("speed_m_s", "fuel wear queue_ms speed_m_s position_m fuel_per_hour wear_per_hour")) this.speed_m_s = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
     if (input.failed) return input.inside("speed_m_s");
-    if (input.key("position_m", "fuel wear queue_ms speed_m_s position_m fuel_per_hour wear_per_hour")) this.position_m = input.tuple(2);
+    if (input.key("position_m", "fuel wear queue_ms speed_m_s position_m fuel_per_hour wear_per_hour")) input.fill(this.position_m);
     if (input.failed) return input.inside("position_m");
     if (input.key("fuel_per_hour", "fuel wear queue_ms speed_m_s position_m fuel_per_hour wear_per_hour")) this.fuel_per_hour = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
     if (input.failed) return input.inside("fuel_per_hour");
@@ -788,9 +788,9 @@ export class BoundingBox {
 
   read(input: Reader): void {
     const outer = input.map();
-    if (input.key("max", "max min")) this.max = input.tuple(3);
+    if (input.key("max", "max min")) input.fill(this.max);
     if (input.failed) return input.inside("max");
-    if (input.key("min", "max min")) this.min = input.tuple(3);
+    if (input.key("min", "max min")) input.fill(this.min);
     if (input.failed) return input.inside("min");
     input.endMap(outer, "max min");
   }
@@ -1110,7 +1110,7 @@ export class MotionReply {
     const outer = input.map();
     if (input.key("moves", "moves position_mm")) this.moves = input.uint(0, F64.MAX_VALUE);
     if (input.failed) return input.inside("moves");
-    if (input.key("position_mm", "moves position_mm")) this.position_mm = input.tuple(3);
+    if (input.key("position_mm", "moves position_mm")) input.fill(this.position_mm);
     if (input.failed) return input.inside("position_mm");
     input.endMap(outer, "moves position_mm");
   }

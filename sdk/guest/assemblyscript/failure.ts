@@ -17,7 +17,8 @@ let pending: Failure | null = null;
 /** Ends a hook with an error reply: `return fail<BidReply>("bad_margin", "expected …");`. What it returns has no value: it is only returned. */
 export function fail<T>(code: string, message: string): T {
   pending = new Failure(cut(code.length > 0 ? code : "failed", CODE_BYTES_MAX), cut(message, MESSAGE_BYTES_MAX));
-  return changetype<T>(0);
+  if (isReference<T>()) return changetype<T>(0);
+  return <T>0;
 }
 
 /** Whether something failed since the call began, or since `failure` was asked for: then what came back has no value. */

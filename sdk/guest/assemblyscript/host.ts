@@ -58,14 +58,13 @@ export function random(length: i32): Uint8Array {
 /** The value stored under `key`, or null (capability `state`). */
 export function stateGet(key: string): Uint8Array | null {
   const name = String.UTF8.encode(key);
-  let room = STATE_FIRST_BYTES;
-  for (;;) {
-    const out = new Uint8Array(room);
-    const length = hostStateGet(changetype<usize>(name), name.byteLength, out.dataStart, room);
-    if (length < 0) return null;
-    if (length <= room) return out.subarray(0, length);
-    room = length;
+  let out = new Uint8Array(STATE_FIRST_BYTES);
+  let length = hostStateGet(changetype<usize>(name), name.byteLength, out.dataStart, out.length);
+  while (length > out.length) {
+    out = new Uint8Array(length);
+    length = hostStateGet(changetype<usize>(name), name.byteLength, out.dataStart, out.length);
   }
+  return length < 0 ? null : out.subarray(0, length);
 }
 
 /** Stores a value (capability `state`). False: the quota is full. An empty value deletes the key. */

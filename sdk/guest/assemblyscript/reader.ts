@@ -284,13 +284,19 @@ export class Reader {
   /** So many floats. */
   tuple(length: i32): StaticArray<f64> {
     const tuple = new StaticArray<f64>(length);
+    this.fill(tuple);
+    return tuple;
+  }
+
+  /** As many floats as there is room for. */
+  fill(tuple: StaticArray<f64>): void {
+    const length = tuple.length;
     const count = this.head(Major.Array, "an array");
     if (!this.failed && count != length) this.refuse("expected " + length.toString() + " items, got " + count.toString());
     for (let i = 0; i < length && !this.failed; i++) {
       tuple[i] = this.float(-F64.MAX_VALUE, F64.MAX_VALUE);
       if (this.failed) this.inside("[" + i.toString() + "]");
     }
-    return tuple;
   }
 
   /** A list of so many floats each. */

@@ -19,7 +19,7 @@
 //! the key. Requests and replies are plain structs of `String`, `Vec`, `f64`, `u64`, `bool` and `Option`. Shapes of a skill's own,
 //! as of a message's payload, are written with [`shape!`] and [`words!`], and go through [`encode`] and [`decode`].
 //!
-//! Memory comes from Rust's own allocator: what a static holds stays from call to call, and everything else is freed.
+//! Memory is freed as Rust frees it: what a static holds stays from call to call.
 
 pub mod contract;
 mod cbor;
@@ -28,6 +28,7 @@ mod encoding;
 #[doc(hidden)]
 pub mod entry;
 mod failure;
+mod heap;
 mod host;
 mod shape;
 mod text;

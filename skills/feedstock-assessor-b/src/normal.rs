@@ -11,6 +11,8 @@ const STEP: f64 = 0.5;
 const TERMS: i32 = 12;
 /// Below this, the pole's residue and the sum nearly cancel; the power series takes few terms there.
 const SERIES_BELOW: f64 = 0.5;
+/// erfc(27.3) is below the least number.
+const ZERO_FROM: f64 = 27.3;
 
 /// Probability that a normal variable with mean 0 and standard deviation 1 is at most z.
 pub fn at_most(z: f64) -> f64 {
@@ -37,6 +39,9 @@ fn erf_series(x: f64) -> f64 {
 }
 
 fn erfc(x: f64) -> f64 {
+    if x > ZERO_FROM {
+        return 0.0;
+    }
     let square = x * x;
     let mut sum = 0.5 / square;
     for n in 1..=TERMS {

@@ -11,10 +11,16 @@ const REASONS_MAX: usize = 16;
 /// Bond's law gives too little below this product size (C. A. Rowland and D. M. Kjos, 1978).
 const BOND_UM_MIN: f64 = 75.0;
 
-/// One requirement: its probability, and what to say when it is in doubt.
+/// One requirement: its probability, and what is said of it where that is low.
 struct Requirement {
     probability: f64,
-    doubt: String,
+    doubt: Option<String>,
+}
+
+impl Requirement {
+    fn new(probability: f64, doubt: impl FnOnce() -> String) -> Self {
+        Requirement { probability, doubt: if probability < DOUBT_BELOW { Some(doubt()) } else { None } }
+    }
 }
 
 pub fn judge(lot: &Lot, product: &Product, warnings: &mut Vec<String>) -> Result<ProductVerdict, Failure> {
@@ -41,72 +47,76 @@ fn requirements(lot: &Lot, product: &Product, fraction: Option<&Quantity>) -> Ve
 
 fn solids(dry: &Quantity) -> Requirement {
     let probability = is_positive(dry);
-    let doubt = format!("The lot holds {} kg of dry solids, which is above 0 kg with a probability of {}.", measured(dry), number(probability, 3));
-    Requirement { probability, doubt }
+    Requirement::new(probability, || {
+        format!("The lot holds {} kg of dry solids, which is above 0 kg with a probability of {}.", measured(dry), number(probability, 3))
+    })
 }
 
 fn element(product: &Product, fraction: Option<&Quantity>) -> Requirement {
     let Product { element, grade, .. } = product;
-    match fraction {
-        None => Requirement { probability: 0.0, doubt: format!("The assay does not report {}, the element that is sold.", element) },
-        Some(fraction) => {
-            let probability = is_positive(fraction);
-            let doubt = format!(
-                "{} is {} of the dry solids, which is above 0 with a probability of {}; without it the grade of {} cannot be reached.",
-                element,
-                measured(fraction),
-                number(probability, 3),
-                number(*grade, 6)
-            );
-            Requirement { probability, doubt }
-        }
-    }
+    let fraction = match fraction {
+        Some(fraction) => fraction,
+        None => return Requirement::new(0.0, || format!("The assay does not report {}, the element that is sold.", element)),
+    };
+    let probability = is_positive(fraction);
+    Requirement::new(probability, || {
+        format!(
+            "{} is {} of the dry solids, which is above 0 with a probability of {}; without it the grade of {} cannot be reached.",
+            element,
+            measured(fraction),
+            number(probability, 3),
+            number(*grade, 6)
+        )
+    })
 }
 
 fn recovery(recovery: &Quantity) -> Requirement {
     let probability = is_positive(recovery);
-    Requirement { probability, doubt: format!("The recovery of {} is above 0 with a probability of {}.", measured(recovery), number(probability, 3)) }
+    Requirement::new(probability, || {
+        format!("The recovery of {} is above 0 with a probability of {}.", measured(recovery), number(probability, 3))
+    })
 }
 
 fn held(ceiling: &ImpurityCeiling, fraction: Option<&Quantity>) -> Requirement {
     let ImpurityCeiling { element, fraction_max } = ceiling;
-    let limit = number(*fraction_max, 6);
-    match fraction {
-        None => Requirement {
-            probability: 0.0,
-            doubt: format!("The assay does not report {}, so its ceiling of {} cannot be shown to hold.", element, limit),
-        },
-        Some(fraction) => {
-            let probability = keeps_below(fraction, *fraction_max);
-            let doubt = format!(
-                "{} is {} of the dry solids; its ceiling of {} holds with a probability of {}.",
-                element,
-                measured(fraction),
-                limit,
-                number(probability, 3)
-            );
-            Requirement { probability, doubt }
+    let limit = || number(*fraction_max, 6);
+    let fraction = match fraction {
+        Some(fraction) => fraction,
+        None => {
+            let doubt = || format!("The assay does not report {}, so its ceiling of {} cannot be shown to hold.", element, limit());
+            return Requirement::new(0.0, doubt);
         }
-    }
+    };
+    let probability = keeps_below(fraction, *fraction_max);
+    Requirement::new(probability, || {
+        format!(
+            "{} is {} of the dry solids; its ceiling of {} holds with a probability of {}.",
+            element,
+            measured(fraction),
+            limit(),
+            number(probability, 3)
+        )
+    })
 }
 
 fn size(lot: &Lot, product: &Product) -> Requirement {
     let index = &lot.request.work_index_kwh_t;
     let probability = if lot.is_coarse(product) { is_positive(index) } else { 1.0 };
-    let doubt = format!(
-        "The feed must be ground from {} to {} µm (80 % passing), but its work index of {} kWh/t is above 0 with a probability of {}.",
-        number(lot.request.particles.d80_um, 6),
-        number(product.particle_um, 6),
-        measured(index),
-        number(probability, 3)
-    );
-    Requirement { probability, doubt }
+    Requirement::new(probability, || {
+        format!(
+            "The feed must be ground from {} to {} µm (80 % passing), but its work index of {} kWh/t is above 0 with a probability of {}.",
+            number(lot.request.particles.d80_um, 6),
+            number(product.particle_um, 6),
+            measured(index),
+            number(probability, 3)
+        )
+    })
 }
 
 /// The sentences for what is in doubt, up to 16, and what else there is to say.
 fn reasons(lot: &Lot, product: &Product, requirements: &[Requirement], confidence: f64, yield_kg: f64) -> Vec<String> {
-    let doubtful: Vec<&Requirement> = requirements.iter().filter(|requirement| requirement.probability < DOUBT_BELOW).collect();
-    let mut said: Vec<String> = doubtful.iter().take(REASONS_MAX).map(|requirement| requirement.doubt.clone()).collect();
+    let doubts = || requirements.iter().filter_map(|requirement| requirement.doubt.clone());
+    let mut said: Vec<String> = doubts().take(REASONS_MAX).collect();
     if lot.is_coarse(product) && product.particle_um < BOND_UM_MIN {
         said.push(format!(
             "Grinding to {} µm takes more energy than stated: below {} µm Bond's law gives too little.",
@@ -114,8 +124,9 @@ fn reasons(lot: &Lot, product: &Product, requirements: &[Requirement], confidenc
             number(BOND_UM_MIN, 6)
         ));
     }
-    if doubtful.len() > REASONS_MAX {
-        said.push(format!("Requirements that are doubtful too, but not listed: {}.", doubtful.len() - REASONS_MAX));
+    let unsaid = doubts().skip(REASONS_MAX).count();
+    if unsaid > 0 {
+        said.push(format!("Requirements that are doubtful too, but not listed: {}.", unsaid));
     }
     let weakest = requirements.iter().map(|requirement| requirement.probability).fold(1.0, f64::min);
     if confidence < CONFIDENCE_MIN && weakest >= CONFIDENCE_MIN {

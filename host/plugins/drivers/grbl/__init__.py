@@ -18,6 +18,7 @@ from typing import Any
 from host.core.safety import SafetyLimits
 from host.plugins.driver import Driver
 from host.plugins.drivers.grbl.machine import GrblMachine
+from host.plugins.drivers.grbl.port import require_pyserial
 from host.plugins.drivers.grbl.settings import read_settings
 from host.plugins.hookspecs import hookimpl
 
@@ -25,4 +26,5 @@ from host.plugins.hookspecs import hookimpl
 @hookimpl
 def offer_drivers(settings: Mapping[str, Any], limits: SafetyLimits) -> list[Driver]:
     """The machine connects by itself, now or when it is switched on; the node does not wait for it."""
+    require_pyserial()
     return [GrblMachine(read_settings(settings), limits)]

@@ -29,6 +29,10 @@ class Failure:
         return cls(what, machine_code=code, line=line.number, text=line.text)
 
     @classmethod
+    def unanswered(cls, line: Line) -> "Failure":
+        return cls(f"the controller rests, and has not answered `{line.text}`: an answer was lost", line=line.number, text=line.text)
+
+    @classmethod
     def alarmed(cls, code: int, oldest: Line | None) -> "Failure":
         """A soft limit belongs to the oldest line in flight, which is the one being planned; other alarms come from the motion, or from outside."""
         meaning, line = alarm_meaning(code), oldest if code == SOFT_LIMIT and oldest is not None else Line("")

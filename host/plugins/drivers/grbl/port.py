@@ -12,9 +12,10 @@ import termios
 import threading
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
-from host.core.errors import MachineError, SnapcountError, UsageError
+from host.core.errors import MachineError, UsageError
 from host.core.text import safe
 from host.plugins.drivers.grbl.session import Session
 
@@ -55,7 +56,7 @@ class Port:
         while not self._stopping.is_set():
             try:
                 serial = open_port(self._session.settings.port, self._session.settings.baud)
-            except (OSError, SnapcountError) as error:
+            except OSError as error:
                 self._closed(safe(str(error)))
             else:
                 tries = 0 if self._serve(serial) else tries
@@ -107,26 +108,29 @@ class Port:
 
 
 def open_port(url: str, baud: int) -> Any:
-    """A pyserial port without waiting reads. Raises OSError, and UsageError where pyserial is not installed."""
-    try:
-        import serial
-    except ImportError as error:
-        raise UsageError("the plugin grbl needs pyserial: pip install 'snapcount[grbl]'") from error
+    """A pyserial port without waiting reads. Raises OSError."""
+    import serial
 
     port = serial.serial_for_url(url, baudrate=baud, timeout=0, write_timeout=WRITE_S_MAX, do_not_open=True)
     local = not url.startswith("socket:")
     if local:
         port.exclusive = True  # two senders on one machine is one too many
-    port.open()
-    if not local:
-        port._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a line must not wait for the answer to the one before
-    if local:
-        try:
+    try:
+        port.open()
+        if local:
             _keep_dtr(port.fileno())
-        except termios.error as error:
-            port.close()
-            raise OSError(f"{url}: {error}") from error
+        else:
+            port._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a line must not wait for the answer to the one before
+    except termios.error as error:
+        port.close()
+        raise OSError(f"{url}: {error}") from error
     return port
+
+
+def require_pyserial() -> None:
+    """Raises UsageError where it is not installed."""
+    if find_spec("serial") is None:
+        raise UsageError("it needs pyserial: pip install 'snapcount[grbl]'")
 
 
 def _keep_dtr(descriptor: int) -> None:

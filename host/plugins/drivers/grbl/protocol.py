@@ -64,6 +64,11 @@ class Status(NamedTuple):
         """The state as the controller writes it."""
         return self.state if self.sub < 0 else f"{self.state}:{self.sub}"
 
+    @property
+    def door_open(self) -> bool:
+        """Whether the safety door is open, or was and nobody said since that the work may go on."""
+        return self.state == "Door" or "D" in self.pins
+
 
 class Setting(NamedTuple):
     """One line of the answer to `$$`."""

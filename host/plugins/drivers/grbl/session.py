@@ -52,9 +52,8 @@ class Session:
 
     def opened(self, now_s: float) -> None:
         """A port was opened. Whatever runs behind it goes on: only `?` is sent until the controller is known to rest."""
-        self._reader = LineReader()
         self._forget()
-        self.is_open, self.link = True, "open"
+        self._reader, self.is_open, self.link = LineReader(), True, "open"
         self.watch.opened(now_s)
 
     def closed(self, why: str, now_s: float) -> None:
@@ -127,8 +126,7 @@ class Session:
 
     @property
     def door_open(self) -> bool:
-        status = self.status
-        return self.is_open and status is not None and (status.state == "Door" or "D" in status.pins)
+        return self.is_open and self.status is not None and self.status.door_open
 
     def error(self) -> MachineError:
         """What ended the work, and how far it came."""
@@ -232,8 +230,7 @@ class Session:
             self._quiet_s = now_s
 
     def _answered(self, code: int | None, now_s: float) -> None:
-        line = self.stream.answered()
-        self._quiet_s = now_s
+        line, self._quiet_s = self.stream.answered(), now_s
         if line is None:
             self.strays += 1
             if self.failure is None and (self.at_work or self.strays > DEFAULT.machine_strays_max):
@@ -274,8 +271,6 @@ class Session:
             self._lose_position("the controller was reset")
         self._forget()
 
-    # ---- Within
-
     def _fail(self, failure: Failure, now_s: float, *, hold: bool = False) -> None:
         if self.failure is None:
             self.failure, self._failed_s, self.needs_person = failure, now_s, True
@@ -301,5 +296,4 @@ class Session:
             return
         line = self.stream.in_flight[0]
         if now_s - self._quiet_s > self.settings.answer_s + line.slow_s:
-            what = f"the controller rests, and has not answered `{line.text}`: an answer was lost"
-            self._fail(Failure(what, line=line.number, text=line.text), now_s, hold=True)
+            self._fail(Failure.unanswered(line), now_s, hold=True)
