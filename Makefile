@@ -47,6 +47,10 @@ bench: dev
 	$(BIN)/snapcount mesh bench --agents 3000 --profile classes --window-ms 500 --json
 	$(BIN)/snapcount mesh bench --profile heartbeats --json
 	$(BIN)/snapcount mesh bench --agents 300 --profile flood --window-ms 500 --json
+	$(BIN)/python benchmarks/push.py --nodes 1000 --size-mib 1 --json
+	$(BIN)/python benchmarks/quarantine.py --json
+	$(BIN)/snapcount rollout simulate --nodes 30000 --generations 6 --offline 0.1 --json
+	$(BIN)/python benchmarks/languages.py --json
 
 # dist/snapcount_VERSION_ARCH.deb, for Debian's own Python of this release; docs/install.md says how to install it.
 deb:

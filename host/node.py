@@ -89,7 +89,9 @@ class Node:
         )  # fmt: skip
         self._authority = tls.client(self.config.mesh, state)
         self.trust = self._trust_client(state)
-        facts = NodeFacts(self.generation, self.allowed, self.config.authors, host_version(), self.trust.require if self.trust else lambda bundle: None)
+        facts = NodeFacts(
+            self.generation, self.allowed, self.config.authors, host_version(), self.trust.require if self.trust else lambda bundle: None
+        )
         self.installer = Installer(shop, facts, self._services_for, reach)
         operators = self.config.operators
         self._keeper = Keeper(state, self.name, operators, clock, Dice(), log) if operators else None
@@ -365,7 +367,10 @@ class Node:
         from host.supply.trust import TrustClient  # TUF's client takes a tenth of a second and memory
 
         return TrustClient(
-            state / "trust", self.config.trust.metadata, self.clock, safety_capabilities=frozenset(self.config.trust.safety_capabilities),
+            state / "trust",
+            self.config.trust.metadata,
+            self.clock,
+            safety_capabilities=frozenset(self.config.trust.safety_capabilities),
             authority=self._authority,
         )
 

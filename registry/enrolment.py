@@ -45,7 +45,9 @@ class Enrolment:
         for known, was_asked, asked in nodes:
             runs = known.skills.get(document.name, ("", ""))[1]
             # What it was asked to run says more than what it ran when it went away: that may have been rolled back since.
-            before = asked if was_asked else self._release(document, runs)
+            # Unless that is this very version, which its owner declined.
+            declined = asked is not None and asked.digest == document.digest != runs
+            before = asked if was_asked and not declined else self._release(document, runs)
             if before is not None:
                 releases.setdefault(before.digest, before)
             members[known.node] = Member(

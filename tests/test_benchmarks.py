@@ -31,6 +31,7 @@ def test_a_skill_call_is_far_faster_than_its_peers_in_the_same_run():
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_the_arrival_kernel_is_far_faster_than_its_peers_in_the_same_run():
     found = measured("arrival.py")
     print(found)

@@ -15,6 +15,7 @@ ROOT = Path(host.__file__).resolve().parents[1]  # where snapcount was imported 
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_the_demo_does_its_job_and_every_defence_holds(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "sdk.cli.main", "demo", "--json"],

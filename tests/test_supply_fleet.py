@@ -330,6 +330,7 @@ def test_announcements_are_taken_where_the_owner_says_so_and_never_for_what_a_de
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_what_the_owner_took_off_or_went_back_from_stays_so_until_the_operators_ask_anew(plant, make_skill):
     plant.start_registry()
     plant.add("mine")

@@ -74,7 +74,9 @@ class RegistryClient:
     """Keeps one connection. `connected` says whether it stands; `keeper` is None where the owner named no operators,
     `announcements` says whether they are taken."""
 
-    def __init__(self, url: str, node: Node, log: Callable[[str, str], None], keeper: Keeper | None = None, *, announcements: bool = True) -> None:
+    def __init__(
+        self, url: str, node: Node, log: Callable[[str, str], None], keeper: Keeper | None = None, *, announcements: bool = True
+    ) -> None:
         self._url, self._node, self._log, self._keeper = url.rstrip("/"), node, log, keeper
         self._announcements = announcements
         self._pending: asyncio.Queue[Announcement] = asyncio.Queue(DEFAULT.announcements_max)

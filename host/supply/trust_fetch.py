@@ -94,7 +94,12 @@ class HttpFetcher(FetcherInterface):
         if self._session is None:
             # The waits are bounded by _run; a body is taken as it comes, so that its size is the size that travels.
             timeout = aiohttp.ClientTimeout(total=None)
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._authority or True), timeout=timeout, auto_decompress=False, headers={"Accept-Encoding": "identity"})
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._authority or True),
+                timeout=timeout,
+                auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},
+            )
         return await self._session.get(URL(address, encoded=True), max_redirects=REDIRECTS_MAX)
 
     def _run(self, step: Coroutine[Any, Any, T], url: str) -> T:

@@ -10,7 +10,7 @@ EXAMPLE = "Example: snapcount demo --nodes 12"
 
 
 def demo(
-    nodes: int = typer.Option(12, min=1, max=64, help="How many nodes, each a process of its own."),
+    nodes: int = typer.Option(12, min=2, max=64, help="How many nodes, each a process of its own."),
     keep: Path | None = typer.Option(None, help="Keep everything in this folder, to look at it afterwards."),
     as_json: bool = Json,
 ) -> None:

@@ -45,12 +45,18 @@ def init(
     nats: str = typer.Option("", help="The NATS server for nats:// addresses, nats://HOST:PORT."),
     insecure: bool = typer.Option(False, "--insecure", help="Let it listen beyond this machine without TLS."),
     operator: list[Path] = typer.Option(
-        [], "--operator", help="Public key (.pub) of an operator whose desired states and policies it takes, such as the registry's own; repeat it."
+        [],
+        "--operator",
+        help="Public key (.pub) of an operator whose desired states and policies it takes, such as the registry's own; repeat it.",
     ),
     sector: str = typer.Option("", help="The part of the fleet that it belongs to; roll-outs take some nodes of each first."),
-    trust_metadata: str = typer.Option("", help="Where the operators' approvals are, http://HOST:PORT/trust/metadata. Default: an author's word is enough."),
+    trust_metadata: str = typer.Option(
+        "", help="Where the operators' approvals are, http://HOST:PORT/trust/metadata. Default: an author's word is enough."
+    ),
     serve: str = typer.Option("", help="Where it serves bundles to its children: HOST:PORT."),
-    supply_parent: list[str] = typer.Option([], "--supply-parent", help="A node that serves, asked before the registry, http://HOST:PORT; repeat it."),
+    supply_parent: list[str] = typer.Option(
+        [], "--supply-parent", help="A node that serves, asked before the registry, http://HOST:PORT; repeat it."
+    ),
     make_owner_key: bool = typer.Option(False, "--make-owner-key", help="Make the owner's key where --owner-key says, if there is none."),
     as_json: bool = Json,
 ) -> None:

@@ -64,7 +64,9 @@ def serve(
         [], "--authority", help="Public key (.pub) of an owner; then nodes need a certificate by one of them."
     ),
     operator: list[Path] = typer.Option(
-        [], "--operator", help="Public key (.pub) of who may sign roll-outs and quarantine policies; repeat it. The registry's own key may, too."
+        [],
+        "--operator",
+        help="Public key (.pub) of who may sign roll-outs and quarantine policies; repeat it. The registry's own key may, too.",
     ),
     revoked: Path | None = typer.Option(None, "--revoked", help="File with the ids of revoked certificates, one a line in hexadecimal."),
     anonymous: Literal["none", "pull", "push"] | None = typer.Option(

@@ -240,7 +240,7 @@ def _rollouts(story: Story) -> None:
         for failure in bad["failures"][:1]:
             story.say(f"   {failure['node']} (generation {failure['generation']}): {failure['message']}")
         story.say(
-            f"   {'every node runs' if back else 'NOT every node runs'} {first['version']} again; {bad['stage']['nodes']} had been asked for more"
+            f"   {'every node runs' if back else 'NOT every node runs'} {first['version']} again; {bad['stage']['nodes']} canaries had tried the other"
         )
         before = rollouts.received(fleet)
         fixed = rollouts.roll_out(fleet, bundles[2], 3)
