@@ -9,8 +9,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Protocol
 
-import zstandard
-
 from host.core.desired import Wanted
 from host.core.errors import DigestMismatch, MalformedData, SnapcountError, TooLarge
 from host.core.limits import DEFAULT
@@ -32,6 +30,8 @@ def apply(base: bytes, patch: bytes, digest: str, size: int) -> bytes:
 
     Raises TooLarge for another size than that, MalformedData for what is no patch against this base, DigestMismatch.
     """
+    import zstandard  # with the first patch
+
     what = f"patch for {digest[:19]}…"
     if size > DEFAULT.bundle_bytes_max or len(base) > DEFAULT.bundle_bytes_max:
         raise TooLarge(f"{what}: at most {DEFAULT.bundle_bytes_max} bytes, {size} are announced against a base of {len(base)}")

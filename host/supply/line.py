@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -15,15 +16,15 @@ from host.core.errors import NetworkError, StateDamaged
 from host.core.oci import Reference
 from host.core.oci_auth import Credentials
 from host.core.text import safe
-from host.supply import oci
-from host.supply.cache import BlobCache
 from host.supply.delta import BlobSource, obtain
 from host.supply.fetch import Fetcher
 from host.supply.partial import Partials
 from host.supply.rate import RateLimit
-from host.supply.relay import Relay
-from host.supply.relay_server import RelayServer
 from host.supply.store import SkillStore
+
+if TYPE_CHECKING:
+    from host.supply.relay import Relay
+    from host.supply.relay_server import RelayServer
 
 MIB = 1 << 20
 Log = Callable[[str, str], None]
@@ -95,11 +96,17 @@ class SupplyLine:
 
     async def pull(self, reference: Reference, credentials: Credentials | None) -> tuple[bytes, str]:
         """A bundle from any OCI registry, and its digest. Raises UntrustedInput (OciRefused), NetworkError."""
+        from host.supply import oci  # asked for by a person, if ever: an idle node does without
+
         assert self._session is not None, "the line was not started"
         found = await oci.resolve(self._session, reference, credentials)
         return await oci.fetch(self._session, reference, found, credentials), found.digest
 
     async def _serve(self, fetcher: Fetcher, host: str, port: int) -> None:
+        from host.supply.cache import BlobCache  # a node without children does without
+        from host.supply.relay import Relay
+        from host.supply.relay_server import RelayServer
+
         cache = BlobCache(self._state / "relay", self._terms.cache_mib * MIB)
         self._relay = Relay(cache, fetcher, local=self._held, log=lambda problem: self._log("warning", f"relay: {problem}"))
         self._server = RelayServer(self._relay, up=RateLimit(self._terms.up_bytes_s))
