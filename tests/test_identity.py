@@ -773,6 +773,7 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_an_installed_node_refuses_to_run_altered_and_names_the_file(venv: Path, tmp_path: Path) -> None:
     snapcount = venv / "bin" / "snapcount"
     keys.create(tmp_path / "owner.key", SEED)

@@ -809,6 +809,7 @@ async def test_a_child_that_floods_is_dropped_and_closed_while_control_messages_
 
 @pytest.mark.slow
 @real
+@pytest.mark.ci
 async def test_a_child_that_connects_ten_thousand_times_gets_in_thirty_times_a_minute(yard):
     got_in = 0
 

@@ -49,6 +49,7 @@ def test_the_source_distribution_has_every_file_of_the_tree(unpacked):
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_wheel_from_the_source_distribution_has_the_extensions_and_the_skills_and_needs_no_guest_compiler(unpacked, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, "-P", "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), "."]

@@ -816,6 +816,7 @@ def fleet_command(*arguments: str, code: int = 0) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_the_command_line_disables_a_skill_on_running_nodes_over_a_kill_and_lifts_it_again(
     tmp_path: Path, owner: SigningKey, author: SigningKey, make_skill: MakeSkill, one_line: OneLine
 ) -> None:
