@@ -30,17 +30,15 @@ class Isolation:
         if member.name in self.names:
             self._registry.quarantine(member.name, self.names[member.name])
 
-    def forget(self, member: Member) -> bool:
-        """Lets a member go that is neither connected nor isolated. False for one that is."""
-        if member.name in self._children.by_name or member.name in self.names:
-            return False
-        self._registry.forget(member.name)
-        self._members.forget(member)
-        return True
+    def _forget(self, member: Member) -> None:
+        """One that is connected or isolated stays."""
+        if member.name not in self._children.by_name and member.name not in self.names:
+            self._registry.forget(member.name)
+            self._members.forget(member)
 
     def _one(self, topic: str, member: Member, reason: str) -> bool:
         if topic == FORGET:
-            self.forget(member)
+            self._forget(member)
             return False
         if topic == READMIT:
             self._registry.release(member.name)

@@ -27,7 +27,7 @@ REPORTS_KEPT = 64
 HOUR_MS = 3_600_000.0
 CHILDREN_DEFAULT = 64
 LEAD_QUANTILE = 0.8
-"""Of an agent's own delays, and of its processing times: together they cover nineteen messages in twenty, and the window what is left."""
+"""Of an agent's delay and work together: four messages in five are ready by T, and the window covers what is left."""
 FROM_ONE_SOURCE_MAX = 64
 """How many messages of one source below may be under way at once."""
 CONFLICTS_HOUR_MAX = 1_000_000
@@ -80,11 +80,6 @@ class TierPeer(Peer):
             return []
         found = self.members.by_row.values() if self.covered(targets) else self.members.named(targets)
         return [member for member in found if member.name not in excluded]
-
-    def forget(self, name: str) -> bool:
-        """Lets a member go that is not connected. False where there is none."""
-        member = self.members.above(name)
-        return member is not None and member.name == name and self.isolation.forget(member)
 
     def _introductions(self) -> tuple[tuple[bytes, ...], ...]:
         """The certificates of the tiers above, whose messages come through here. This tier's own is in the welcome."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 
 from nacl.signing import VerifyKey
@@ -48,6 +49,7 @@ def require_compatible(manifest: Manifest, facts: NodeFacts) -> None:
     grant(what, manifest.capabilities, facts.allowed)
 
 
+@cache
 def host_version() -> str:
     """The version of the host that is installed, as Semantic Versioning has it; 0.0.0 for a tree that nobody installed."""
     try:

@@ -12,7 +12,7 @@ from registry import rollout_document
 from registry.rollout_client import RolloutHttp
 from registry.rollout_document import Rate, Rollout, Stage
 from sdk.demo import warmer
-from sdk.demo.fleet import SMALLER_GENERATION, LocalFleet
+from sdk.demo.fleet import LocalFleet
 from sdk.demo.samples import BOUNTY
 
 FIRST, BAD, FIXED = ("1.0.0", 150.0), ("1.1.0", 250.0), ("1.1.1", 180.0)
@@ -78,6 +78,3 @@ def settled(fleet: LocalFleet, version: str) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-__all__ = ["BAD", "FIRST", "FIXED", "SMALLER_GENERATION", "busy", "received", "roll_out", "settled", "versions"]
