@@ -97,7 +97,6 @@ class Node:
         self._keeper = Keeper(state, self.name, operators, clock, Dice(), log) if operators else None
         self._line: SupplyLine | None = None
         self.spread_policy: Callable[[bytes], object] = lambda document: None
-        self.flags: frozenset[str] = self._keeper.flags if self._keeper else frozenset()
         self.policies = PolicyStore(state, operators, clock, self.manager.police, log)
         self.manager.quarantine.on_anomaly = self.policies.shows
         self._store = shop.store
@@ -179,10 +178,10 @@ class Node:
     def on_probation(self, name: str) -> bool:
         return self.installer.watching(name) is not None
 
-    def wishes_changed(self) -> None:
-        """Another desired state is held: its feature flags count from now on."""
-        if self._keeper is not None:
-            self.flags = self._keeper.flags
+    @property
+    def flags(self) -> frozenset[str]:
+        """The feature flags that its operators have switched on."""
+        return self._keeper.flags if self._keeper else frozenset()
 
     def take_policy(self, document: bytes) -> bool:
         """Acts on a signed quarantine policy at once, on the event loop's thread; soon after, it is on disk. False for one that it has.

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,10 +92,10 @@ def install(node: Node, data: bytes) -> None:
 def test_a_skill_asks_for_a_flag_and_learns_when_it_is_switched(node: Node, make_skill: MakeSkill) -> None:
     install(node, asking(make_skill, cbor.encode({"flag": "fast_path"})))
     assert answers(node) == ["n"]
-    node.flags = frozenset({"fast_path"})
+    node._keeper = SimpleNamespace(flags=frozenset({"fast_path"}), serial=1)
     assert answers(node) == ["y"]
     assert node.status()["flags"] == ["fast_path"]
-    node.flags = frozenset({"other"})
+    node._keeper.flags = frozenset({"other"})
     assert answers(node) == ["n"]
 
 

@@ -65,10 +65,6 @@ class Node(Protocol):
         """Raises SnapcountError of some kind where it is refused."""
         ...
 
-    def wishes_changed(self) -> None:
-        """Another desired state is held: its flags count from now on."""
-        ...
-
 
 class RegistryClient:
     """Keeps one connection. `connected` says whether it stands; `keeper` is None where the owner named no operators,
@@ -177,7 +173,6 @@ class RegistryClient:
             self._log("warning", f"registry {self._url}: {error}")
             return
         self._log("info", f"desired state {self._keeper.serial}")
-        self._node.wishes_changed()
         self._stop_fetching(self._keeper)
         await report_held(self._keeper, self._node, self._report, self._node.on_probation)
         self._wanted.set()

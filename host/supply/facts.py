@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
 
 from nacl.signing import VerifyKey
@@ -49,7 +48,6 @@ def require_compatible(manifest: Manifest, facts: NodeFacts) -> None:
     grant(what, manifest.capabilities, facts.allowed)
 
 
-@cache
 def host_version() -> str:
     """The version of the host that is installed, as Semantic Versioning has it; 0.0.0 for a tree that nobody installed."""
     try:
