@@ -109,12 +109,3 @@ def read_bundle(path: Path) -> bytes:
     except OSError as error:
         hint = "; build it with `snapcount skill build`" if isinstance(error, FileNotFoundError) and path.suffix == ".wasm" else ""
         raise UsageError(f"{path}: {error.strerror}{hint}") from error
-
-
-def default_key() -> Path:
-    """The author's key where none was named: `author.key` here, or the one in the user's configuration. Raises UsageError."""
-    configured = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snapcount" / "author.key"
-    for path in (Path("author.key"), configured):
-        if path.exists():
-            return path
-    raise UsageError(f"no --key given, and neither author.key nor {configured} exists; make one with `snapcount keys new author`")

@@ -18,6 +18,7 @@ import host
 from host.core import keys
 from host.core.bundle import UnverifiedBundle
 from host.core.errors import UsageError
+from sdk.author import author_key
 from sdk.cli.job import KEYS
 from sdk.cli.main import app
 from sdk.demo.gcode import vase
@@ -213,6 +214,19 @@ def test_keys_are_made_once_and_shown(tmp_path):
     assert last_json(snapcount("keys", "show", "author.pub", "--json", cwd=tmp_path))["public"] == made["public"]
     assert "exists already" in refused("keys", "new", "author", cwd=tmp_path, code=2)
     assert "plain file name" in refused("keys", "new", "a/b", cwd=tmp_path, code=2)
+
+
+def test_an_author_without_a_key_gets_one_at_the_first_signature_and_the_same_at_the_next(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    first = author_key(said.append)
+    assert author_key(said.append) == first
+    kept = tmp_path / "config" / "snapcount" / "author.key"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert len(said) == 1 and str(kept) in said[0]
+    own = keys.create(tmp_path / "author.key", b"k" * 32)
+    assert author_key(said.append) == own  # the one here comes first
 
 
 @pytest.mark.slow

@@ -253,7 +253,7 @@ def compare(
 def sign(
     module: Path = Module,
     key: Path | None = typer.Option(
-        None, "--key", help="The author's private key.", show_default="author.key, here or in ~/.config/snapcount"
+        None, "--key", help="The author's private key.", show_default="author.key, here or in ~/.config/snapcount, made at first use"
     ),
     out: Path | None = typer.Option(None, "--out", help="Where to write the signed bundle.", show_default="in place"),
     as_json: bool = Json,
@@ -262,10 +262,11 @@ def sign(
     from host.core import files, keys
     from host.core.bundle import digest_of, with_signature
     from sdk import project
-    from sdk.local import default_key, read_bundle
+    from sdk.author import author_key
+    from sdk.local import read_bundle
 
     path = project.load(module).module if module.is_dir() else module
-    signer = keys.load(key or default_key())
+    signer = keys.load(key) if key else author_key(warn)
     data = with_signature(read_bundle(path), signer, str(path))
     files.write_atomic(out or path, data)
     if as_json:
