@@ -51,6 +51,7 @@ bench: dev
 	$(BIN)/python benchmarks/quarantine.py --json
 	$(BIN)/snapcount rollout simulate --nodes 30000 --generations 6 --offline 0.1 --json
 	$(BIN)/python benchmarks/languages.py --json
+	$(BIN)/python benchmarks/grbl.py --json
 
 # dist/snapcount_VERSION_ARCH.deb, for Debian's own Python of this release; docs/install.md says how to install it.
 deb:

@@ -52,3 +52,14 @@ def test_every_language_of_the_fast_tier_answers_a_hook_call_in_microseconds():
     for lang in measured_langs:
         assert found[f"{lang}_call_us"] <= 40
         assert found[f"{lang}_bytes"] <= 64 << 10
+
+
+@pytest.mark.slow
+def test_a_long_program_reaches_a_machine_whole_with_its_buffer_full_and_without_what_was_refused():
+    found = measured("grbl.py")
+    print(found)
+    assert found["acknowledged"] == found["lines"] == 5_000
+    assert found["in_order"] is True
+    assert (found["lost_bytes"], found["refused_sent"], found["refused"]) == (0, 0, 100)
+    assert 120 <= found["in_flight_peak"] <= 128
+    assert 120 <= found["unanswered_peak"] <= 128
