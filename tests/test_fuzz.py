@@ -21,7 +21,7 @@ from host.plugins import contract
 from host.plugins.driver import DriverGate
 from host.plugins.drivers.virtual_machine import VirtualMachine
 from host.sandbox.skill import refusal
-from sdk.demo.samples import BID, BOUNTY, LOT
+from sdk.demo.samples import BID, BOUNTY, LOT, PART
 
 KEY = SigningKey(b"f" * 32)
 SCALARS = st.none() | st.booleans() | st.integers(-(2**64), 2**64 - 1) | st.floats() | st.binary(max_size=40) | st.text(max_size=40)
@@ -53,6 +53,7 @@ GOOD = {
     "announce": fleet.Announcement(name="x", version="1.0.0", digest="sha256:" + "0" * 64, size=100),
     "progress": fleet.Progress(node="n", name="x", version="1.0.0", digest="sha256:" + "0" * 64, state="active", at_ms=1),
     "bid": BID,
+    "part": PART,
     "lot": LOT,
     "manifest": manifest.Manifest(name="x", version="1.0.0", hooks=("bid",)),
 }
@@ -94,6 +95,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "safety reset": reset,
     "signed safety reset": lambda data: reset(cose.sign(KEY, data, kid=bytes(KEY.verify_key), aad=safety.AAD_RESET)),
     "error reply": lambda data: refusal(data, "skill"),
+    "reply of inspect_part": lambda data: cbor.decode_struct(data, contract.InspectPartReply, "reply"),
     "reply of bid": lambda data: cbor.decode_struct(data, contract.BidReply, "reply"),
     "reply of assess_feedstock": lambda data: cbor.decode_struct(data, contract.AssessFeedstockReply, "reply"),
     "reply of handle": lambda data: cbor.decode_struct(data, contract.HandleReply, "reply"),

@@ -1,20 +1,20 @@
-"""What the Rust and AssemblyScript libraries make of the host: each import, typed, and only those that a skill uses; and what stays between calls."""
+"""What the guest libraries make of the host: each import, typed, and only those that a skill uses; and what stays between calls. Feature flags in all four."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from host.core import cbor, safety
-from host.core.errors import FuelExhausted, GuestTrap, SkillRefused, UsageError
+from host.core.errors import FuelExhausted, GuestTrap, SkillRefused
 from host.plugins.contract import HandleReply, HandleRequest, PlanReport, PlanSettings
 from host.plugins.streaming import plan
+from host.sandbox.imports import HostServices
 from sdk import project
 from sdk.build import build
 from sdk.inspection import check
 from sdk.local import WIDE_OPEN, LocalSkill
 from sdk.testbed import NOW_MS, SeededRandom, StillClock
-from sdk.toolchains import TOOLCHAINS
 
 MANIFEST = """
 [skill]
@@ -154,18 +154,8 @@ TIGHT = WIDE_OPEN.replace(b"z = [-1e6, 1e6]", b"z = [0.0, 1.0]")
 LANGS = ("rust", "assemblyscript")
 
 
-def require(lang: str) -> None:
-    """Skips where a language's toolchain is missing; CI has them all."""
-    try:
-        TOOLCHAINS[lang]()
-    except UsageError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="module", params=LANGS)
-def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def data(request: pytest.FixtureRequest, require: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> bytes:
     require(request.param)
     folder: Path = tmp_path_factory.mktemp(request.param)
     extension = {"rust": "rs", "assemblyscript": "ts"}[request.param]
@@ -260,3 +250,107 @@ def test_the_same_call_gives_the_same_bytes_and_uses_the_same_fuel(data: bytes) 
         with fresh.loaded.instance() as instance:
             seen.add((instance.call("handle", cbor.encode(request)), instance.fuel_used))
     assert len(seen) == 1
+
+
+# ---- Feature flags ---------------------------------------------------------------------------
+
+FLAGS_MANIFEST = """
+[skill]
+name = "flag-user"
+version = "1.0.0"
+hooks = ["handle"]
+capabilities = ["flags"]
+[build]
+lang = "{lang}"
+source = "src/main.{extension}"
+"""
+EXTENSIONS = {"zig": "zig", "c": "c", "rust": "rs", "assemblyscript": "ts"}
+# The topic names the flag; one with a blank in it is no name of a flag.
+FLAG_SOURCES = {
+    "zig": """
+const sc = @import("snapcount");
+
+pub fn handle(r: sc.contract.HandleRequest) !sc.contract.HandleReply {
+    return .{ .detail = if (sc.flag(r.topic)) "on" else "off" };
+}
+
+comptime {
+    sc.exportSkill(@This());
+}
+""",
+    "c": """
+#include "snapcount.h"
+
+SC_HOOK(handle, HandleRequest, HandleReply)
+
+static sc_status handle(const HandleRequest *r, HandleReply *reply) {
+    reply->handled = true;
+    reply->detail = sc_text_of(sc_flag(sc_text_same(r->topic, sc_text_of("fast_plan")) ? "fast_plan" :
+        sc_text_same(r->topic, sc_text_of("never_named")) ? "never_named" : "no name") ? "on" : "off");
+    return SC_OK;
+}
+""",
+    "rust": """
+use snapcount::{contract::*, export, Failure};
+
+export!(handle);
+
+fn handle(r: HandleRequest) -> Result<HandleReply, Failure> {
+    let detail = if snapcount::flag(&r.topic) { "on" } else { "off" };
+    Ok(HandleReply { detail: detail.to_string(), handled: true, ..Default::default() })
+}
+""",
+    "assemblyscript": """
+import { HandleReply, HandleRequest, flag } from "snapcount";
+
+export function handle(r: HandleRequest): HandleReply {
+  const reply = new HandleReply();
+  reply.handled = true;
+  reply.detail = flag(r.topic) ? "on" : "off";
+  return reply;
+}
+""",
+}
+
+
+class Flagged(LocalSkill):
+    """A skill on a host whose operators have switched on what `on` has."""
+
+    on: frozenset[str] = frozenset()
+
+    def _services(self) -> HostServices:
+        services = super()._services()
+        services._flags = lambda: self.on
+        return services
+
+
+@pytest.fixture(scope="module", params=sorted(FLAG_SOURCES))
+def flag_user(request: pytest.FixtureRequest, require: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    require(request.param)
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    extension = EXTENSIONS[request.param]
+    (folder / "src").mkdir()
+    (folder / f"src/main.{extension}").write_text(FLAG_SOURCES[request.param])
+    (folder / "skill.toml").write_text(FLAGS_MANIFEST.format(lang=request.param, extension=extension))
+    return build(project.load(folder)).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_flag_is_a_function_in_every_language_and_may_change_between_two_calls(flag_user: bytes) -> None:
+    skill = Flagged(flag_user, "flag-user")
+    assert told(skill, "fast_plan").detail == "off"
+    skill.on = frozenset({"fast_plan"})
+    assert told(skill, "fast_plan").detail == "on"
+    assert told(skill, "never_named").detail == "off"
+
+
+@pytest.mark.slow
+def test_a_flag_that_cannot_be_asked_for_is_off_and_the_call_goes_on(flag_user: bytes) -> None:
+    skill = Flagged(flag_user, "flag-user")
+    skill.on = frozenset({"no name"})
+    assert told(skill, "no name") == HandleReply(detail="off", handled=True, payload=b"", state="ready")
+
+
+@pytest.mark.slow
+def test_asking_for_flags_needs_one_import_and_one_capability(flag_user: bytes) -> None:
+    assert [name.split(".")[-1] for name in check(flag_user, "flag-user", None, None)["imports"]] == ["call"]

@@ -19,12 +19,12 @@ from sdk import project, vectors
 from sdk.benchmark import measure_all
 from sdk.build import build
 from sdk.demo.gcode import vase
-from sdk.demo.samples import BID, LOT
+from sdk.demo.samples import BID, LOT, PART
 from sdk.local import LocalSkill, read_bundle
 from skills import module_path
 
 SOURCES = Path(__file__).resolve().parents[1] / "skills"  # the installation has the modules, the tree their sources
-SHIPPED = ("toolpath-planner", "feedstock-assessor", "bounty-bidder", "cell-start")
+SHIPPED = ("toolpath-planner", "feedstock-assessor", "part-inspector", "bounty-bidder", "cell-start")
 START = contract.HandleRequest(
     at_ms=1_795_000_000_000, correlation=b"c" * 16, id=b"i" * 16, payload=cbor.encode({"feed_mm_min": 600.0, "job": "frame-7", "to_mm": [10.0, 20.0, 5.0]}),
     phase="prepare", priority=2, source="lead-1", topic="cell.start", verb="act", weight=0.0,
@@ -77,6 +77,7 @@ def test_each_shipped_manifest_is_the_one_in_its_skill_toml(shipped):
 def test_the_same_request_gives_the_same_bytes_and_fuel_every_time():
     for name, hook, request in (
         ("feedstock-assessor", "assess_feedstock", LOT),
+        ("part-inspector", "inspect_part", PART),
         ("bounty-bidder", "bid", BID),
         ("cell-start", "handle", INVENTORY),  # changes no state, unlike a start
     ):
@@ -91,7 +92,12 @@ def test_the_same_request_gives_the_same_bytes_and_fuel_every_time():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "hook", "request_"),
-    [("feedstock-assessor", "assess_feedstock", LOT), ("bounty-bidder", "bid", BID), ("cell-start", "handle", START)],
+    [
+        ("feedstock-assessor", "assess_feedstock", LOT),
+        ("part-inspector", "inspect_part", PART),
+        ("bounty-bidder", "bid", BID),
+        ("cell-start", "handle", START),
+    ],
 )
 def test_a_skill_answers_any_bytes_with_a_reply_or_an_error_reply_and_never_traps(name, hook, request_):
     seed = random.randrange(2**32)

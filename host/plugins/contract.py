@@ -1,27 +1,35 @@
 """The typed side of ABI 1: one frozen struct for each shape in sdk/contract/skill.cddl, in the same order and with the same bounds.
 
-Units are in the names. Commands for the capability `motion` stand in host/core/commands.py, because the safety envelope reads them.
+Units are in the names. Commands for the capability `motion` stand in host/core/commands.py, because the safety envelope reads them; the shapes of
+`inspect_part` stand in inspection.py, and what they all are made of in shape.py.
 """
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from host.core.limits import DEFAULT
+from host.plugins.inspection import (
+    Capability,
+    Characteristic,
+    CharacteristicVerdict,
+    Compatibility,
+    ControlChart,
+    ControlLines,
+    InspectPartReply,
+    InspectPartRequest,
+    Mate,
+    Signal,
+)  # fmt: skip
+from host.plugins.shape import Fraction, Identity, Line, Natural, NotNegative, Shape, ShortText
+
+__all__ = [  # what comes from elsewhere; all that stands below is public too
+    "Capability", "Characteristic", "CharacteristicVerdict", "Compatibility", "ControlChart", "ControlLines", "InspectPartReply", "InspectPartRequest", "Mate",
+    "Shape", "Signal",
+]  # fmt: skip
 
 Point = tuple[float, float, float]
 Point2 = tuple[float, float]
-Natural = Annotated[int, Meta(ge=0)]
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
-ShortText = Annotated[str, Meta(max_length=64)]
-Line = Annotated[str, Meta(max_length=1024)]
-Identity = Annotated[bytes, Meta(min_length=16, max_length=16)]
-
-
-class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The root of the contract's shapes."""
 
 
 class ErrorReply(Shape, frozen=True):
@@ -250,6 +258,7 @@ SHAPES: dict[str, tuple[type[Shape], type[Shape]]] = {
     "assess_feedstock": (AssessFeedstockRequest, AssessFeedstockReply),
     "bid": (BidRequest, BidReply),
     "handle": (HandleRequest, HandleReply),
+    "inspect_part": (InspectPartRequest, InspectPartReply),
     "self_test": (SelfTestRequest, SelfTestReply),
 }
 """Request and reply of each hook that is one wasm call. `plan_job` streams: see host/plugins/streaming.py."""

@@ -17,6 +17,8 @@ from host.plugins.contract import (
     BidRequest,
     HandleReply,
     HandleRequest,
+    InspectPartReply,
+    InspectPartRequest,
     PlanReport,
     PlanSettings,
 )  # fmt: skip
@@ -43,6 +45,14 @@ def assess_feedstock(request: AssessFeedstockRequest) -> AssessFeedstockReply | 
     """Called when a lot of feedstock is offered. The first answer wins; None passes it on. Masses in kg, energies in kWh/t, fractions 0..1.
 
     An exception reaches the caller; nothing else is asked.
+    """
+
+
+@hookspec(firstresult=True)
+def inspect_part(request: InspectPartRequest) -> InspectPartReply | None:
+    """Called when a part or a lot has been measured. The first answer wins; None passes it on. Sizes in mm, newest last.
+
+    The verdict is about these parts: accepting is not releasing, which the caller does. An exception reaches the caller; nothing else is asked.
     """
 
 

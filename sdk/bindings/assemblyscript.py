@@ -102,6 +102,8 @@ def _type(member: Member) -> tuple[str, str]:
             return f"Array<{member.of}>", "[]"
         case "texts":
             return "Array<string>", "[]"
+        case "floats":
+            return "Array<f64>", "[]"
         case "tuple":
             return "StaticArray<f64>", f"new StaticArray<f64>({member.length})"
         case "tuples":
@@ -133,6 +135,12 @@ def _read(member: Member) -> str:
             return f"{name} = input.items<{member.of}>({low}, {high});"
         case "texts":
             return f"{name} = input.texts({low}, {high}, {member.length});"
+        case "floats":
+            least, most = (
+                f"{sign}F64.MAX_VALUE" if bound is None else f"{bound:g}"
+                for sign, bound in (("-", member.item_low), ("", member.item_high))
+            )
+            return f"{name} = input.floats({low}, {high}, {least}, {most});"
         case "tuple":
             return f"{name} = input.tuple({member.length});" if member.optional else f"input.fill({name});"
         case "tuples":

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import inspect
 
-from host.core import commands
+from host.core import commands, flags
 from host.plugins import contract
 from sdk.samples import present
 
@@ -30,7 +30,7 @@ class Member:
     """One key: its type with the bounds of a number's value, a string's length or a list's count. `words` has those of a Literal."""
 
     name: str
-    kind: str  # bool, uint, float, text, bytes, words, constant, tag, struct, structs, texts, tuple, tuples
+    kind: str  # bool, uint, float, text, bytes, words, constant, tag, struct, structs, texts, floats, tuple, tuples
     about: str = ""
     optional: bool = False
     of: str = ""  # the struct, the enum, or the tag
@@ -38,6 +38,8 @@ class Member:
     high: float | None = None
     words: tuple[str, ...] = ()
     length: int = 0  # of a tuple
+    item_low: float | None = None  # of each of many floats
+    item_high: float | None = None
     value: bool = False  # of a constant
 
 
@@ -59,6 +61,7 @@ def shapes() -> list[Described]:
         shape for three in contract.STREAMING.values() for shape in three
     ]
     roots += [*(getattr(commands, name) for name in ("Move", "Heat", "Tool", "Home", "Dwell", "Status")), contract.MotionReply]
+    roots += [flags.FlagRequest, flags.FlagReply]
     for root in roots:
         _describe(inspect.type_info(root), about, found)
     return list(found.values())
@@ -135,6 +138,8 @@ def _compound(kind: Any, name_of: Callable[[Any], str]) -> dict[str, Any]:
             return {"kind": "structs", "of": name_of(item), "low": low, "high": high}
         case inspect.VarTupleType(item_type=inspect.StrType(max_length=longest), min_length=low, max_length=high):
             return {"kind": "texts", "low": low, "high": high, "length": longest or 0}
+        case inspect.VarTupleType(item_type=inspect.FloatType(ge=least, le=most), min_length=low, max_length=high):
+            return {"kind": "floats", "low": low, "high": high, "item_low": least, "item_high": most}
         case inspect.VarTupleType(item_type=inspect.TupleType(item_types=types), min_length=low, max_length=high):
             return {"kind": "tuples", "low": low, "high": high, "length": len(types)}
     raise AssertionError(f"a type that no struct of the contract had so far: {kind}")

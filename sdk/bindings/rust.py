@@ -32,7 +32,7 @@ impl crate::Encode for PlanJobReply {
     }
 }
 """
-PLAIN = {"bool": "bool", "uint": "u64", "float": "f64", "text": "String", "bytes": "Bytes", "texts": "Vec<String>"}
+PLAIN = {"bool": "bool", "uint": "u64", "float": "f64", "text": "String", "bytes": "Bytes", "texts": "Vec<String>", "floats": "Vec<f64>"}
 
 
 def rust(shapes: list[Described]) -> str:
@@ -78,4 +78,14 @@ def _bounds(member: Member) -> str:
     if member.low is None and member.high is None:
         return ""
     low = "f64::MIN" if member.low is None and member.kind == "float" else f"{member.low or 0:g}"
-    return f" [{low}, {'f64::MAX' if member.high is None else int(member.high)}]"
+    return f" [{low}, {'f64::MAX' if member.high is None else int(member.high)}]" + _item_bounds(member)
+
+
+def _item_bounds(member: Member) -> str:
+    if member.item_low is None and member.item_high is None:
+        return ""
+    least, most = (
+        ("f64::MIN" if member.item_low is None else f"{member.item_low:g}"),
+        ("f64::MAX" if member.item_high is None else f"{member.item_high:g}"),
+    )
+    return f" of [{least}, {most}]"

@@ -14,7 +14,7 @@ from msgspec import inspect
 from host.plugins.contract import SHAPES, STREAMING, HandleRequest, PlanJobRequest, PlanSettings, SelfTestRequest, Shape
 from sdk import samples
 from sdk.conformance.raw import Pairs, Raw, encode, head, sorted_pairs
-from sdk.demo.samples import BID, LOT
+from sdk.demo.samples import BID, LOT, PART
 
 SEED = 1
 FROM_TYPES = 8
@@ -28,6 +28,7 @@ TYPICAL: dict[str, Shape] = {
         at_ms=1_795_000_000_000, correlation=bytes(range(16)), id=bytes(range(16, 32)), payload=b"\x00\xff", phase="prepare", priority=2, source="lead-1",
         topic="cell.start", verb="act", weight=0.5,
     ),
+    "inspect_part": PART,
     "plan_job": PlanJobRequest(chunk=b"G21\nG1 X10 F600\n", last=True, run=False, seq=0, settings=PlanSettings(accel_mm_s2=500.0, start_mm=(0.0, 0.0, 0.0))),
     "self_test": SelfTestRequest(),
 }  # fmt: skip
@@ -66,7 +67,7 @@ def made(hook: str) -> CaseFile:
     base = samples.plain(TYPICAL[hook]) if hook in TYPICAL else samples.fresh(shape, random.Random(SEED))
     cases = [
         *_sound(shape, base),
-        *_wrong_keys(base),
+        *_wrong_keys(base, inspect.type_info(shape)),
         *_wrong_types(base, inspect.type_info(shape)),
         *_wrong_bytes(base),
         *_out_of_bounds(base, shape),
@@ -113,8 +114,9 @@ def _typed(shape: type[Shape], value: dict[str, Any]) -> bool:
 # ---- Keys --------------------------------------------------------------------------------------
 
 
-def _wrong_keys(base: dict[str, Any]) -> Iterator[Case]:
+def _wrong_keys(base: dict[str, Any], kind: Any) -> Iterator[Case]:
     for path, _ in _maps(base):
+        optional = _optional(kind, path)
         inner = _at(base, path)
         where = _words(path) or "request"
         yield _case(f"{where}-surplus", f"{where} has a key that the contract does not know", _with(base, path, inner | {"surplus": 1}))
@@ -125,7 +127,7 @@ def _wrong_keys(base: dict[str, Any]) -> Iterator[Case]:
             )
             yield _case(f"{where}-twice", f"the first key of {where} is there twice", _with(base, path, Pairs((pairs[0], *pairs))))
         for key in inner:
-            if key not in ("accel_mm_s2", "start_mm"):  # these may be absent
+            if key not in optional:
                 less = {name: value for name, value in inner.items() if name != key}
                 yield _case(f"{_words((*path, key))}-missing", f"{_words((*path, key))} is missing", _with(base, path, less))
     yield _case("key-number", "a key is a number", Pairs(((1, 1), *sorted_pairs(base))))
@@ -277,6 +279,16 @@ def _maps(value: Any) -> Iterator[tuple[Path, Any]]:
     for path, inner in _walk(value, ()):
         if isinstance(inner, dict) and all(step in ("", 0) or isinstance(step, str) for step in path):
             yield path, inner
+
+
+def _optional(kind: Any, path: Path) -> set[str]:
+    """The keys that may be absent from the map at this place."""
+    for step in path:
+        if isinstance(kind, inspect.VarTupleType):
+            kind = kind.item_type
+        else:
+            kind = next(samples.present(field.type) for field in kind.fields if field.encode_name == step)
+    return {field.encode_name for field in kind.fields if not field.required}
 
 
 def _at(value: Any, path: Path) -> Any:

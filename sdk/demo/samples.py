@@ -1,4 +1,4 @@
-"""Requests for the demo and the benchmarks: a lot of iron ore, and a bounty."""
+"""Requests for the demo and the benchmarks: a lot of iron ore, a bounty, and journals that were measured."""
 
 import msgspec
 
@@ -37,5 +37,31 @@ BID = c.BidRequest(
     margin=0.2,
     node=c.BidderNode(fuel=40.0, fuel_per_hour=6.0, position_m=(0.0, 0.0), queue_ms=0, speed_m_s=0.5, wear=0.3, wear_per_hour=0.002),
 )
+PART = c.InspectPartRequest(
+    characteristics=(
+        c.Characteristic(
+            feature="external",
+            gauge_sigma_mm=0.0005,
+            history_mm=(24.9871, 24.9853, 24.9862, 24.9848, 24.9859, 24.9866, 24.9857, 24.9852, 24.9863, 24.9868, 24.9855, 24.986),
+            lower_mm=-0.02,
+            mates=(
+                c.Mate(
+                    clearance_max_mm=0.041, clearance_min_mm=0.007, generation=2, lower_mm=25.0, mean_mm=25.0105, required=True, sigma_mm=0.003,
+                    upper_mm=25.021,
+                ),
+            ),
+            measured_mm=(24.9861, 24.9858, 24.9864, 24.9853),
+            name="journal",
+            nominal_mm=25.0,
+            rework=True,
+            subgroup=4,
+            upper_mm=-0.007,
+        ),
+    ),
+    cpk_min=1.33,
+    generation=3,
+    lot="journals 41",
+    parts=4,
+)  # fmt: skip
 ASSAY = msgspec.json.encode(LOT)
 BOUNTY = msgspec.json.encode(BID)

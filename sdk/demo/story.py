@@ -7,69 +7,33 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import msgspec
 from nacl.signing import SigningKey
 
 from host.console import histogram
 from host.core import cbor, keys
-from host.core.bundle import UnverifiedBundle, with_manifest, with_signature
 from host.core.errors import SnapcountError
-from host.core.manifest import Manifest
-from host.supply.store import SkillStore
-from registry.client import RegistryHttp
-from sdk.demo import hostile, rollouts, warmer
+from sdk.demo import defences, rollouts, warmer
 from sdk.demo.fleet import ORCHESTRATOR, LocalFleet
 from sdk.demo.gcode import vase
-from sdk.demo.samples import ASSAY, BOUNTY
+from sdk.demo.samples import ASSAY
+from sdk.demo.telling import PLANNER, Story, on_every_node, planner
 from sdk.local import read_bundle
 from skills import module_path
 
-PLANNER, ASSESSOR, STARTER = "toolpath-planner", "feedstock-assessor", "cell-start"
+ASSESSOR, STARTER = "feedstock-assessor", "cell-start"
 LAYERS = 32  # 5,325 lines
 ASSESSMENTS = 20  # of the same lot, by each node
-PUSH_S_MAX = 60.0
 UPGRADE_TAIL_S = 1.0
 CASCADES = 10  # the arrival kernel learns from the eighth answer of a node on
-DEFENCES = (
-    "tampered_refused", "unsigned_refused", "runaway_stopped", "memory_bomb_stopped", "ungranted_refused", "unsafe_motion_refused",
-    "install_kill_survived",
-)  # fmt: skip
 
 
 ROLLOUTS = ("bad_rollout_stopped", "fix_reached_all")
 DELTA_RATIO_MAX = 0.15
-
-
-@dataclass
-class Story:
-    """One run. `result` grows chapter by chapter."""
-
-    fleet: LocalFleet
-    author: SigningKey
-    say: Callable[[str], None]
-    result: dict[str, Any] = field(default_factory=dict)
-    calls: int = 0
-
-    @property
-    def http(self) -> RegistryHttp:
-        return RegistryHttp(self.fleet.url)
-
-    def signed(self, data: bytes, name: str) -> bytes:
-        return with_signature(data, self.author, name)
-
-    def push(self, data: bytes) -> dict[str, dict[str, Any]]:
-        """Pushes to the whole fleet and waits for every node's word."""
-        http = self.http
-        kept = http.upload(data)
-        http.announce(kept["digest"])
-        return list(http.follow(kept["digest"], PUSH_S_MAX))[-1]
 
 
 def run(nodes: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
@@ -87,7 +51,7 @@ def run(nodes: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, 
         _cascade(story)
         _upgrade(story)
         _rollouts(story)
-        _defences(story)
+        defences.tell(story)
         story.result |= {"calls": story.calls, "hook_us_p50": _hook_us(story), "seconds": round(time.monotonic() - started, 1)}
     say(f"done in {story.result['seconds']:.1f} s: " + ("everything held" if succeeded(story.result) else "SOMETHING DID NOT HOLD"))
     return {
@@ -103,7 +67,7 @@ def run(nodes: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, 
             "calls_lost_in_upgrade",
             *ROLLOUTS,
             "delta_ratio",
-            *DEFENCES,
+            *defences.DEFENCES,
             "seconds",
         )
     }
@@ -114,7 +78,7 @@ def succeeded(result: dict[str, Any]) -> bool:
     whole = result["nodes_active"] == result["nodes"] and result["jobs_done"] == result["nodes"] and result["calls_lost_in_upgrade"] == 0
     together = result["cascade_ready"] == result["cascade_acted"] == result["nodes"]
     supplied = result["delta_ratio"] <= DELTA_RATIO_MAX and all(result[name] is True for name in ROLLOUTS)
-    return whole and together and supplied and all(result[name] is True for name in DEFENCES)
+    return whole and together and supplied and all(result[name] is True for name in defences.DEFENCES)
 
 
 @contextmanager
@@ -144,7 +108,7 @@ def _push_skills(story: Story) -> None:
 def _jobs(story: Story) -> None:
     program = vase(LAYERS).encode()
     story.say(f"3. A G-code program of {len(program.splitlines()):,} lines runs on every node's machine")
-    reports = _on_every_node(story, lambda name: story.fleet.control(name).job([program], {}, run=True))
+    reports = on_every_node(story, lambda name: story.fleet.control(name).job([program], {}, run=True))
     done = [name for name, report in reports.items() if isinstance(report, dict) and report["complete"] and report["driven"] > 0]
     for name in story.fleet.names:
         if name not in done:
@@ -158,7 +122,7 @@ def _jobs(story: Story) -> None:
         story.say(
             f"   {done[0]}'s machine made {machine['moves']:,} moves, {machine['travelled_mm']:,.0f} mm, each admitted by its safety envelope"
         )
-    assessments = _on_every_node(
+    assessments = on_every_node(
         story, lambda name: [story.fleet.control(name).post("/v1/hooks/assess_feedstock", ASSAY) for _ in range(ASSESSMENTS)]
     )
     best = {answer["best"] for answers in assessments.values() for answer in answers if isinstance(answer, dict)}
@@ -193,7 +157,7 @@ def _cascade(story: Story) -> None:
 
 def _upgrade(story: Story) -> None:
     story.say("5. An upgrade is pushed while every node is at work")
-    new = story.signed(renumbered(read_bundle(module_path(PLANNER)), "1.0.1"), PLANNER)
+    new = story.signed(planner("1.0.1"), PLANNER)
     program = vase(6).encode()
     stop = threading.Event()
     answered, lost = [], []
@@ -259,147 +223,7 @@ def _rollouts(story: Story) -> None:
         fleet.control(name).post(f"/v1/remove/{warmer.NAME}")  # its bids are not those of the chapters to come
 
 
-def _defences(story: Story) -> None:
-    story.say("7. What is refused, and what is stopped")
-    signed = story.signed(renumbered(read_bundle(module_path(PLANNER)), "1.0.9"), PLANNER)
-    tampered = bytearray(signed)
-    tampered[len(tampered) // 2] ^= 1
-    unsigned = renumbered(read_bundle(module_path(PLANNER)), "1.0.8")
-    thief = story.signed(hostile.bundle("camera-thief"), "camera-thief")
-    story.result |= {
-        "tampered_refused": _refused(story, bytes(tampered), "signature_invalid", "one bit changed after signing"),
-        "unsigned_refused": _refused(story, unsigned, "signature_invalid", "no signature"),
-        "ungranted_refused": _refused(story, thief, "capability_denied", "a capability that the owner does not allow"),
-        "runaway_stopped": _stopped(story, "runaway", ("fuel_exhausted", "deadline_exceeded"), "a loop without end"),
-        "memory_bomb_stopped": _stopped(story, "memory-bomb", ("memory_exceeded",), "memory without end"),
-        "unsafe_motion_refused": _unsafe_motion(story),
-        "install_kill_survived": _kill_during_install(story),
-    }
-
-
-def _refused(story: Story, data: bytes, code: str, what: str) -> bool:
-    before = [_digests(story, name) for name in story.fleet.names]
-    states = story.push(data)
-    refused = len(states) == len(story.fleet.names) and all(
-        state["state"] == "failed" and state["code"] == code for state in states.values()
-    )
-    unchanged = before == [_digests(story, name) for name in story.fleet.names]
-    _verdict(story, what, refused and unchanged, next(iter(states.values()))["message"] if states else "no node answered")
-    return refused and unchanged
-
-
-def _stopped(story: Story, name: str, codes: tuple[str, ...], what: str) -> bool:
-    states = story.push(story.signed(hostile.bundle(name), name))
-    installed = all(state["state"] == "active" for state in states.values())
-    node = story.fleet.names[0]
-    started = time.monotonic()
-    try:
-        story.fleet.control(node).post("/v1/hooks/bid", BOUNTY)
-        code, message = "", "it was not stopped"
-    except SnapcountError as error:
-        code, message = error.code, str(error)
-    took_ms = (time.monotonic() - started) * 1000
-    well = isinstance(story.fleet.control(node).post("/v1/hooks/assess_feedstock", ASSAY), dict)
-    story.calls += 2
-    held = installed and code in codes and well
-    _verdict(story, what, held, f"{message} (after {took_ms:.0f} ms; the node goes on)")
-    _withdraw(story, name)
-    return held
-
-
-def _withdraw(story: Story, name: str) -> None:
-    """Takes the misbehaving skill out again, so that the next one's `bid` is the only one, and no restarting node is told of it."""
-    story.http.withdraw(name)
-    for node in story.fleet.names:
-        story.fleet.control(node).post(f"/v1/remove/{name}")
-
-
-def _unsafe_motion(story: Story) -> bool:
-    node = story.fleet.names[0]
-    before = story.fleet.status(node)["machines"]["motion"]["moves"]
-    control = story.fleet.control(node)
-    # A plan's box gives a program away before anything moves; a skill that moves on its own meets the envelope itself.
-    program = _error(lambda: control.job([b"G21\nG90\nG1 X10 Y10 F1200\nG1 X999\nG1 X20\n"], {}, run=True))
-    story.push(story.signed(hostile.bundle("sneak"), "sneak"))
-    skill = _error(lambda: control.post("/v1/hooks/bid", BOUNTY))
-    _withdraw(story, "sneak")
-    story.calls += 1
-    status = story.fleet.status(node)
-    unmoved = status["machines"]["motion"]["moves"] == before
-    audited = any(row["skill"].startswith("sneak") and "outside the travel" in row["reason"] for row in status["audit"])
-    held = unmoved and audited and "outside the travel" in program and "unsafe_command" in skill
-    _verdict(story, "a program that leaves the machine", held, program or "it was not refused")
-    _verdict(story, "a skill that leaves the machine", held, skill or "it was not refused")
-    return held
-
-
-def _error(ask: Callable[[], Any]) -> str:
-    """What an answer was refused with; empty when it was not."""
-    try:
-        ask()
-    except SnapcountError as error:
-        return str(error)
-    return ""
-
-
-def _kill_during_install(story: Story) -> bool:
-    """Kills a node before and after the moment an install takes effect; each time it comes back with one whole version."""
-    node = story.fleet.names[-1]
-    held = True
-    for point, version, wanted in (("recorded", "1.0.2", "1.0.1"), ("activated", "1.0.3", "1.0.3")):
-        story.fleet.stop(node)
-        story.fleet.start_node(node, crash_at=point)
-        story.fleet.wait_for(f"{node} to connect", lambda: bool(story.fleet.status(node)["registry"]["connected"]))
-        story.push(story.signed(renumbered(read_bundle(module_path(PLANNER)), version), PLANNER))
-        story.fleet.wait_for(f"{node} to be killed", lambda: story.fleet.ended(node) is not None)
-        active = SkillStore(story.fleet.state(node)).active(PLANNER)
-        story.fleet.start_node(node)
-        story.fleet.wait_for(f"{node} to have {version}", lambda v=version: _version(story, node) == v)  # type: ignore[misc]
-        job = story.fleet.control(node).job([vase(1).encode()], {}, run=False)
-        story.calls += 1
-        well = active is not None and active.version == wanted and job["complete"]
-        _verdict(
-            story,
-            f"kill -9 at `{point}`",
-            well,
-            f"the disk had {active.version if active else 'nothing'}, and after a restart {node} runs {version}",
-        )
-        held &= well
-    return held
-
-
-def _verdict(story: Story, what: str, held: bool, detail: str) -> None:
-    story.say(f"   {'held  ' if held else 'FAILED'} {what}: {detail}")
-
-
-def _digests(story: Story, name: str) -> list[str]:
-    return sorted(skill["digest"] for skill in story.fleet.status(name)["skills"])
-
-
-def _version(story: Story, node: str) -> str:
-    return next((skill["version"] for skill in story.fleet.status(node)["skills"] if skill["name"] == PLANNER), "")
-
-
 def _hook_us(story: Story) -> float:
     """The median over the nodes of their own median hook call, in µs."""
     medians = [skill["call_us_p50"] for name in story.fleet.names for skill in story.fleet.status(name)["skills"] if skill["call_us_p50"]]
     return float(round(median(medians), 1)) if medians else 0.0
-
-
-def _on_every_node(story: Story, ask: Callable[[str], Any]) -> dict[str, Any]:
-    """Asks every node at once; a node's error stands in place of its answer."""
-
-    def guarded(name: str) -> Any:
-        try:
-            return ask(name)
-        except SnapcountError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(len(story.fleet.names)) as pool:
-        return dict(zip(story.fleet.names, pool.map(guarded, story.fleet.names), strict=True))
-
-
-def renumbered(data: bytes, version: str) -> bytes:
-    """The same module, unsigned, as another version."""
-    manifest: Manifest = UnverifiedBundle.parse(data, PLANNER).manifest
-    return with_manifest(data, msgspec.structs.replace(manifest, version=version), PLANNER)

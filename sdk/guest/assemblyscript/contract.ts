@@ -13,6 +13,21 @@ const PHASE_WORDS = "prepare act";
 export enum HandleState { Ready, Conflict }
 const HANDLESTATE_WORDS = "ready conflict";
 
+export enum Feature { External, Internal }
+const FEATURE_WORDS = "external internal";
+
+export enum Fit { Clearance, Transition, Interference }
+const FIT_WORDS = "clearance transition interference";
+
+export enum Fits { Every, Most, Measured, None }
+const FITS_WORDS = "every most measured none";
+
+export enum Chart { Mean, Range }
+const CHART_WORDS = "mean range";
+
+export enum Verdict { Accept, Rework, Reject }
+const VERDICT_WORDS = "accept rework reject";
+
 export enum Units { Inch, Mm }
 const UNITS_WORDS = "inch mm";
 
@@ -22,7 +37,7 @@ const DIALECT_WORDS = "grbl marlin rs274";
 export class ErrorReply {
   /** lower_snake_case, for programs */
   code: string = "";
-  /** one line, for people */
+  /** for people */
   message: string = "";
 
   read(input: Reader): void {
@@ -45,7 +60,6 @@ export class ErrorReply {
 
 /** A measured value and its standard uncertainty, in the unit of the key that holds it. */
 export class Quantity {
-  /** >= 0 */
   sigma: f64 = 0;
   value: f64 = 0;
 
@@ -140,7 +154,7 @@ export class ImpurityCeiling {
 
 export class Product {
   name: string = "";
-  /** its mass fraction in the product, 0..1 */
+  /** its mass fraction in the product */
   grade: f64 = 0;
   /** the element that is sold */
   element: string = "";
@@ -517,7 +531,7 @@ export class HandleRequest {
   topic: string = "";
   /** name of the node that sent it, verified */
   source: string = "";
-  /** >= 0, of the payload */
+  /** of the payload */
   weight: f64 = 0;
   /** the topic says what is in it */
   payload: Uint8Array = new Uint8Array(0);
@@ -580,7 +594,7 @@ export class HandleRequest {
 export class HandleReply {
   /** ready: will act, or has acted */
   state: HandleState = 0;
-  /** one line, for people */
+  /** for people */
   detail: string = "";
   /** false: not for this skill, whose other answers then mean nothing */
   handled: bool = false;
@@ -610,6 +624,561 @@ export class HandleReply {
     out.bool(this.handled);
     out.text("payload");
     out.bytesOf(this.payload);
+  }
+}
+
+/** The counterpart as one hardware generation makes it. */
+export class Mate {
+  /** mean of its sizes */
+  mean_mm: f64 = 0;
+  /** the counterpart's smallest size */
+  lower_mm: f64 = 0;
+  /** false: only stated, without effect on the verdict */
+  required: bool = false;
+  /** standard deviation of its sizes */
+  sigma_mm: f64 = 0;
+  /** the counterpart's largest size */
+  upper_mm: f64 = 0;
+  /** the hardware generation that makes the counterpart, each once */
+  generation: u64 = 0;
+  /** clearance is the internal size less the external one; below 0 it is interference */
+  clearance_max_mm: f64 = 0;
+  clearance_min_mm: f64 = 0;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("mean_mm", "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm")) this.mean_mm = input.float(-100000, 100000);
+    if (input.failed) return input.inside("mean_mm");
+    if (input.key("lower_mm", "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm")) this.lower_mm = input.float(-100000, 100000);
+    if (input.failed) return input.inside("lower_mm");
+    if (input.key("required", "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm")) this.required = input.bool();
+    if (input.failed) return input.inside("required");
+    if (input.key("sigma_mm", "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm")) this.sigma_mm = input.float(0, 100000);
+    if (input.failed) return input.inside("sigma_mm");
+    if (input.key("upper_mm", "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm")) this.upper_mm = input.float(-100000, 100000);
+    if (input.failed) return input.inside("upper_mm");
+    if (input.key("generation", "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm")) this.generation = input.uint(0, F64.MAX_VALUE);
+    if (input.failed) return input.inside("generation");
+    if (input.key("clearance_max_mm", "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm")) this.clearance_max_mm = input.float(-100000, 100000);
+    if (input.failed) return input.inside("clearance_max_mm");
+    if (input.key("clearance_min_mm", "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm")) this.clearance_min_mm = input.float(-100000, 100000);
+    if (input.failed) return input.inside("clearance_min_mm");
+    input.endMap(outer, "mean_mm lower_mm required sigma_mm upper_mm generation clearance_max_mm clearance_min_mm");
+  }
+
+  write(out: Writer): void {
+    out.map(8);
+    out.text("mean_mm");
+    out.float(this.mean_mm);
+    out.text("lower_mm");
+    out.float(this.lower_mm);
+    out.text("required");
+    out.bool(this.required);
+    out.text("sigma_mm");
+    out.float(this.sigma_mm);
+    out.text("upper_mm");
+    out.float(this.upper_mm);
+    out.text("generation");
+    out.uint(this.generation);
+    out.text("clearance_max_mm");
+    out.float(this.clearance_max_mm);
+    out.text("clearance_min_mm");
+    out.float(this.clearance_min_mm);
+  }
+}
+
+/** Centre lines of X̄ and R that were established earlier, from subgroups of the same size. */
+export class ControlLines {
+  /** centre line of the R chart */
+  range_mm: f64 = 0;
+  /** centre line of the X̄ chart */
+  center_mm: f64 = 0;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("range_mm", "range_mm center_mm")) this.range_mm = input.float(0, 100000);
+    if (input.failed) return input.inside("range_mm");
+    if (input.key("center_mm", "range_mm center_mm")) this.center_mm = input.float(-100000, 100000);
+    if (input.failed) return input.inside("center_mm");
+    input.endMap(outer, "range_mm center_mm");
+  }
+
+  write(out: Writer): void {
+    out.map(2);
+    out.text("range_mm");
+    out.float(this.range_mm);
+    out.text("center_mm");
+    out.float(this.center_mm);
+  }
+}
+
+/** One size of a part: what the drawing allows, what was measured, and what it has to mate with. */
+export class Characteristic {
+  name: string = "";
+  /** a characteristic with mates has both limits */
+  mates: Array<Mate> = [];
+  /** material can still be removed */
+  rework: bool = false;
+  /** external: removing material makes it smaller, as a shaft; internal: larger, as a bore */
+  feature: Feature = 0;
+  /** lower limit deviation from nominal_mm; absent: no limit on this side */
+  has_lower_mm: bool = false;
+  lower_mm: f64 = 0;
+  /** so many consecutive values are a point of the charts; an incomplete last subgroup is not charted */
+  subgroup: u64 = 0;
+  /** upper limit deviation from nominal_mm; absent: no limit on this side */
+  has_upper_mm: bool = false;
+  upper_mm: f64 = 0;
+  /** the process so far, oldest first, one value a part */
+  history_mm: Array<f64> = [];
+  nominal_mm: f64 = 0;
+  /** absent: the lines are computed from what was measured */
+  established: ControlLines | null = null;
+  /** the parts of this lot that were measured, one value a part; they come after history_mm */
+  measured_mm: Array<f64> = [];
+  /** standard uncertainty of one measurement */
+  gauge_sigma_mm: f64 = 0;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("name", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.name = input.text(0, 64);
+    if (input.failed) return input.inside("name");
+    if (input.key("mates", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.mates = input.items<Mate>(0, 8);
+    if (input.failed) return input.inside("mates");
+    if (input.key("rework", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.rework = input.bool();
+    if (input.failed) return input.inside("rework");
+    if (input.key("feature", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.feature = input.word(FEATURE_WORDS);
+    if (input.failed) return input.inside("feature");
+    if (input.optional("lower_mm")) { this.has_lower_mm = true; this.lower_mm = input.float(-100000, 100000); }
+    if (input.failed) return input.inside("lower_mm");
+    if (input.key("subgroup", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.subgroup = input.uint(2, 10);
+    if (input.failed) return input.inside("subgroup");
+    if (input.optional("upper_mm")) { this.has_upper_mm = true; this.upper_mm = input.float(-100000, 100000); }
+    if (input.failed) return input.inside("upper_mm");
+    if (input.key("history_mm", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.history_mm = input.floats(0, 1000, -100000, 100000);
+    if (input.failed) return input.inside("history_mm");
+    if (input.key("nominal_mm", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.nominal_mm = input.float(-100000, 100000);
+    if (input.failed) return input.inside("nominal_mm");
+    if (input.optional("established")) { const established = new ControlLines(); established.read(input); this.established = established; }
+    if (input.failed) return input.inside("established");
+    if (input.key("measured_mm", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.measured_mm = input.floats(1, 100, -100000, 100000);
+    if (input.failed) return input.inside("measured_mm");
+    if (input.key("gauge_sigma_mm", "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm")) this.gauge_sigma_mm = input.float(0, 100000);
+    if (input.failed) return input.inside("gauge_sigma_mm");
+    input.endMap(outer, "name mates rework feature lower_mm subgroup upper_mm history_mm nominal_mm established measured_mm gauge_sigma_mm");
+  }
+
+  write(out: Writer): void {
+    out.map(9 + i32(this.has_lower_mm) + i32(this.has_upper_mm) + i32(this.established != null));
+    out.text("name");
+    out.text(this.name);
+    out.text("mates");
+    out.items<Mate>(this.mates);
+    out.text("rework");
+    out.bool(this.rework);
+    out.text("feature");
+    out.word(FEATURE_WORDS, this.feature);
+    if (this.has_lower_mm) {
+      out.text("lower_mm");
+      out.float(this.lower_mm);
+    }
+    out.text("subgroup");
+    out.uint(this.subgroup);
+    if (this.has_upper_mm) {
+      out.text("upper_mm");
+      out.float(this.upper_mm);
+    }
+    out.text("history_mm");
+    out.floats(this.history_mm);
+    out.text("nominal_mm");
+    out.float(this.nominal_mm);
+    if (this.established != null) {
+      out.text("established");
+      this.established!.write(out);
+    }
+    out.text("measured_mm");
+    out.floats(this.measured_mm);
+    out.text("gauge_sigma_mm");
+    out.float(this.gauge_sigma_mm);
+  }
+}
+
+export class InspectPartRequest {
+  /** the part or lot */
+  lot: string = "";
+  /** in the lot */
+  parts: u64 = 0;
+  /** the Cpk that a lot needs whose parts were not all measured */
+  cpk_min: f64 = 0;
+  /** the hardware generation that made the parts */
+  generation: u64 = 0;
+  characteristics: Array<Characteristic> = [];
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("lot", "lot parts cpk_min generation characteristics")) this.lot = input.text(0, 64);
+    if (input.failed) return input.inside("lot");
+    if (input.key("parts", "lot parts cpk_min generation characteristics")) this.parts = input.uint(1, 1000000);
+    if (input.failed) return input.inside("parts");
+    if (input.key("cpk_min", "lot parts cpk_min generation characteristics")) this.cpk_min = input.float(0, 10);
+    if (input.failed) return input.inside("cpk_min");
+    if (input.key("generation", "lot parts cpk_min generation characteristics")) this.generation = input.uint(0, F64.MAX_VALUE);
+    if (input.failed) return input.inside("generation");
+    if (input.key("characteristics", "lot parts cpk_min generation characteristics")) this.characteristics = input.items<Characteristic>(1, 16);
+    if (input.failed) return input.inside("characteristics");
+    input.endMap(outer, "lot parts cpk_min generation characteristics");
+  }
+
+  write(out: Writer): void {
+    out.map(5);
+    out.text("lot");
+    out.text(this.lot);
+    out.text("parts");
+    out.uint(this.parts);
+    out.text("cpk_min");
+    out.float(this.cpk_min);
+    out.text("generation");
+    out.uint(this.generation);
+    out.text("characteristics");
+    out.items<Characteristic>(this.characteristics);
+  }
+}
+
+/** Clearance to the counterpart of one generation; below 0 it is interference. */
+export class Compatibility {
+  /** of the two tolerance intervals (ISO 286-1) */
+  fit: Fit = 0;
+  /** within the wanted clearance: by the worst case, statistically, the measured parts only, not even those */
+  fits: Fits = 0;
+  generation: u64 = 0;
+  /** greatest clearance between the two tolerance intervals */
+  worst_max_mm: f64 = 0;
+  worst_min_mm: f64 = 0;
+  /** greatest clearance of the measured parts, guard band included */
+  measured_max_mm: f64 = 0;
+  measured_min_mm: f64 = 0;
+  /** mean clearance and three standard deviations (root sum of squares) */
+  statistical_max_mm: f64 = 0;
+  statistical_min_mm: f64 = 0;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("fit", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.fit = input.word(FIT_WORDS);
+    if (input.failed) return input.inside("fit");
+    if (input.key("fits", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.fits = input.word(FITS_WORDS);
+    if (input.failed) return input.inside("fits");
+    if (input.key("generation", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.generation = input.uint(0, F64.MAX_VALUE);
+    if (input.failed) return input.inside("generation");
+    if (input.key("worst_max_mm", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.worst_max_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("worst_max_mm");
+    if (input.key("worst_min_mm", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.worst_min_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("worst_min_mm");
+    if (input.key("measured_max_mm", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.measured_max_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("measured_max_mm");
+    if (input.key("measured_min_mm", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.measured_min_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("measured_min_mm");
+    if (input.key("statistical_max_mm", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.statistical_max_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("statistical_max_mm");
+    if (input.key("statistical_min_mm", "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm")) this.statistical_min_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("statistical_min_mm");
+    input.endMap(outer, "fit fits generation worst_max_mm worst_min_mm measured_max_mm measured_min_mm statistical_max_mm statistical_min_mm");
+  }
+
+  write(out: Writer): void {
+    out.map(9);
+    out.text("fit");
+    out.word(FIT_WORDS, this.fit);
+    out.text("fits");
+    out.word(FITS_WORDS, this.fits);
+    out.text("generation");
+    out.uint(this.generation);
+    out.text("worst_max_mm");
+    out.float(this.worst_max_mm);
+    out.text("worst_min_mm");
+    out.float(this.worst_min_mm);
+    out.text("measured_max_mm");
+    out.float(this.measured_max_mm);
+    out.text("measured_min_mm");
+    out.float(this.measured_min_mm);
+    out.text("statistical_max_mm");
+    out.float(this.statistical_max_mm);
+    out.text("statistical_min_mm");
+    out.float(this.statistical_min_mm);
+  }
+}
+
+/** What the process makes beside what the drawing allows. Cp and Pp are absent with one limit only. */
+export class Capability {
+  /** of the spread within subgroups; absent with one limit */
+  has_cp: bool = false;
+  cp: f64 = 0;
+  /** of the overall standard deviation; absent with one limit */
+  has_pp: bool = false;
+  pp: f64 = 0;
+  cpk: f64 = 0;
+  ppk: f64 = 0;
+  /** that were charted */
+  values: u64 = 0;
+  /** the mean range / d2 */
+  sigma_mm: f64 = 0;
+  /** lower 95 % confidence limit of cpk, one-sided */
+  cpk_lower: f64 = 0;
+  /** standard deviation of all charted values */
+  overall_sigma_mm: f64 = 0;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.optional("cp")) { this.has_cp = true; this.cp = input.float(-F64.MAX_VALUE, F64.MAX_VALUE); }
+    if (input.failed) return input.inside("cp");
+    if (input.optional("pp")) { this.has_pp = true; this.pp = input.float(-F64.MAX_VALUE, F64.MAX_VALUE); }
+    if (input.failed) return input.inside("pp");
+    if (input.key("cpk", "cp pp cpk ppk values sigma_mm cpk_lower overall_sigma_mm")) this.cpk = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("cpk");
+    if (input.key("ppk", "cp pp cpk ppk values sigma_mm cpk_lower overall_sigma_mm")) this.ppk = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("ppk");
+    if (input.key("values", "cp pp cpk ppk values sigma_mm cpk_lower overall_sigma_mm")) this.values = input.uint(0, F64.MAX_VALUE);
+    if (input.failed) return input.inside("values");
+    if (input.key("sigma_mm", "cp pp cpk ppk values sigma_mm cpk_lower overall_sigma_mm")) this.sigma_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("sigma_mm");
+    if (input.key("cpk_lower", "cp pp cpk ppk values sigma_mm cpk_lower overall_sigma_mm")) this.cpk_lower = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("cpk_lower");
+    if (input.key("overall_sigma_mm", "cp pp cpk ppk values sigma_mm cpk_lower overall_sigma_mm")) this.overall_sigma_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("overall_sigma_mm");
+    input.endMap(outer, "cp pp cpk ppk values sigma_mm cpk_lower overall_sigma_mm");
+  }
+
+  write(out: Writer): void {
+    out.map(6 + i32(this.has_cp) + i32(this.has_pp));
+    if (this.has_cp) {
+      out.text("cp");
+      out.float(this.cp);
+    }
+    if (this.has_pp) {
+      out.text("pp");
+      out.float(this.pp);
+    }
+    out.text("cpk");
+    out.float(this.cpk);
+    out.text("ppk");
+    out.float(this.ppk);
+    out.text("values");
+    out.uint(this.values);
+    out.text("sigma_mm");
+    out.float(this.sigma_mm);
+    out.text("cpk_lower");
+    out.float(this.cpk_lower);
+    out.text("overall_sigma_mm");
+    out.float(this.overall_sigma_mm);
+  }
+}
+
+/** A point of a chart that a rule holds for; of a pattern its last point. */
+export class Signal {
+  /** of L. S. Nelson (1984); the range chart has rule 1 only */
+  rule: u64 = 0;
+  chart: Chart = 0;
+  /** 1 is the oldest; of a pattern, its last point */
+  point: u64 = 0;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("rule", "rule chart point")) this.rule = input.uint(1, 8);
+    if (input.failed) return input.inside("rule");
+    if (input.key("chart", "rule chart point")) this.chart = input.word(CHART_WORDS);
+    if (input.failed) return input.inside("chart");
+    if (input.key("point", "rule chart point")) this.point = input.uint(0, F64.MAX_VALUE);
+    if (input.failed) return input.inside("point");
+    input.endMap(outer, "rule chart point");
+  }
+
+  write(out: Writer): void {
+    out.map(3);
+    out.text("rule");
+    out.uint(this.rule);
+    out.text("chart");
+    out.word(CHART_WORDS, this.chart);
+    out.text("point");
+    out.uint(this.point);
+  }
+}
+
+/** The X̄ and R charts (ISO 7870-2): their lines, and where the rules see something. */
+export class ControlChart {
+  /** complete subgroups */
+  points: u64 = 0;
+  /** the newest 64, in order of point, chart and rule */
+  signals: Array<Signal> = [];
+  /** centre line of the R chart */
+  range_mm: f64 = 0;
+  /** centre line of the X̄ chart */
+  center_mm: f64 = 0;
+  /** the lines are those of the request */
+  established: bool = false;
+  /** control limits of the X̄ chart */
+  mean_lower_mm: f64 = 0;
+  mean_upper_mm: f64 = 0;
+  signals_total: u64 = 0;
+  /** control limits of the R chart */
+  range_lower_mm: f64 = 0;
+  range_upper_mm: f64 = 0;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("points", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.points = input.uint(0, F64.MAX_VALUE);
+    if (input.failed) return input.inside("points");
+    if (input.key("signals", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.signals = input.items<Signal>(0, 64);
+    if (input.failed) return input.inside("signals");
+    if (input.key("range_mm", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.range_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("range_mm");
+    if (input.key("center_mm", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.center_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("center_mm");
+    if (input.key("established", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.established = input.bool();
+    if (input.failed) return input.inside("established");
+    if (input.key("mean_lower_mm", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.mean_lower_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("mean_lower_mm");
+    if (input.key("mean_upper_mm", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.mean_upper_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("mean_upper_mm");
+    if (input.key("signals_total", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.signals_total = input.uint(0, F64.MAX_VALUE);
+    if (input.failed) return input.inside("signals_total");
+    if (input.key("range_lower_mm", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.range_lower_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("range_lower_mm");
+    if (input.key("range_upper_mm", "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm")) this.range_upper_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE);
+    if (input.failed) return input.inside("range_upper_mm");
+    input.endMap(outer, "points signals range_mm center_mm established mean_lower_mm mean_upper_mm signals_total range_lower_mm range_upper_mm");
+  }
+
+  write(out: Writer): void {
+    out.map(10);
+    out.text("points");
+    out.uint(this.points);
+    out.text("signals");
+    out.items<Signal>(this.signals);
+    out.text("range_mm");
+    out.float(this.range_mm);
+    out.text("center_mm");
+    out.float(this.center_mm);
+    out.text("established");
+    out.bool(this.established);
+    out.text("mean_lower_mm");
+    out.float(this.mean_lower_mm);
+    out.text("mean_upper_mm");
+    out.float(this.mean_upper_mm);
+    out.text("signals_total");
+    out.uint(this.signals_total);
+    out.text("range_lower_mm");
+    out.float(this.range_lower_mm);
+    out.text("range_upper_mm");
+    out.float(this.range_upper_mm);
+  }
+}
+
+/** What was found for one characteristic. The window holds the measured sizes that are accepted, and those to rework to. */
+export class CharacteristicVerdict {
+  name: string = "";
+  /** absent below 2 complete subgroups, or below 1 with established lines */
+  chart: ControlChart | null = null;
+  /** in the order of the request */
+  mates: Array<Compatibility> = [];
+  verdict: Verdict = 0;
+  /** measured parts that lie in the window */
+  accepted: u64 = 0;
+  /** absent without a chart, or without a spread */
+  capability: Capability | null = null;
+  /** measured sizes from here on are accepted: conformity is proven, and it mates; absent: no limit on this side */
+  has_window_lower_mm: bool = false;
+  window_lower_mm: f64 = 0;
+  /** measured sizes up to here; below window_lower_mm: no size is accepted */
+  has_window_upper_mm: bool = false;
+  window_upper_mm: f64 = 0;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("name", "name chart mates verdict accepted capability window_lower_mm window_upper_mm")) this.name = input.text(0, 64);
+    if (input.failed) return input.inside("name");
+    if (input.optional("chart")) { const chart = new ControlChart(); chart.read(input); this.chart = chart; }
+    if (input.failed) return input.inside("chart");
+    if (input.key("mates", "name chart mates verdict accepted capability window_lower_mm window_upper_mm")) this.mates = input.items<Compatibility>(0, 8);
+    if (input.failed) return input.inside("mates");
+    if (input.key("verdict", "name chart mates verdict accepted capability window_lower_mm window_upper_mm")) this.verdict = input.word(VERDICT_WORDS);
+    if (input.failed) return input.inside("verdict");
+    if (input.key("accepted", "name chart mates verdict accepted capability window_lower_mm window_upper_mm")) this.accepted = input.uint(0, F64.MAX_VALUE);
+    if (input.failed) return input.inside("accepted");
+    if (input.optional("capability")) { const capability = new Capability(); capability.read(input); this.capability = capability; }
+    if (input.failed) return input.inside("capability");
+    if (input.optional("window_lower_mm")) { this.has_window_lower_mm = true; this.window_lower_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE); }
+    if (input.failed) return input.inside("window_lower_mm");
+    if (input.optional("window_upper_mm")) { this.has_window_upper_mm = true; this.window_upper_mm = input.float(-F64.MAX_VALUE, F64.MAX_VALUE); }
+    if (input.failed) return input.inside("window_upper_mm");
+    input.endMap(outer, "name chart mates verdict accepted capability window_lower_mm window_upper_mm");
+  }
+
+  write(out: Writer): void {
+    out.map(4 + i32(this.chart != null) + i32(this.capability != null) + i32(this.has_window_lower_mm) + i32(this.has_window_upper_mm));
+    out.text("name");
+    out.text(this.name);
+    if (this.chart != null) {
+      out.text("chart");
+      this.chart!.write(out);
+    }
+    out.text("mates");
+    out.items<Compatibility>(this.mates);
+    out.text("verdict");
+    out.word(VERDICT_WORDS, this.verdict);
+    out.text("accepted");
+    out.uint(this.accepted);
+    if (this.capability != null) {
+      out.text("capability");
+      this.capability!.write(out);
+    }
+    if (this.has_window_lower_mm) {
+      out.text("window_lower_mm");
+      out.float(this.window_lower_mm);
+    }
+    if (this.has_window_upper_mm) {
+      out.text("window_upper_mm");
+      out.float(this.window_upper_mm);
+    }
+  }
+}
+
+export class InspectPartReply {
+  lot: string = "";
+  /** one or more for each characteristic, in words with numbers */
+  reasons: Array<string> = [];
+  /** the worst of the characteristics */
+  verdict: Verdict = 0;
+  /** what weakens the statement, in words */
+  cautions: Array<string> = [];
+  /** in the order of the request */
+  characteristics: Array<CharacteristicVerdict> = [];
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("lot", "lot reasons verdict cautions characteristics")) this.lot = input.text(0, 64);
+    if (input.failed) return input.inside("lot");
+    if (input.key("reasons", "lot reasons verdict cautions characteristics")) this.reasons = input.texts(0, F64.MAX_VALUE, 1024);
+    if (input.failed) return input.inside("reasons");
+    if (input.key("verdict", "lot reasons verdict cautions characteristics")) this.verdict = input.word(VERDICT_WORDS);
+    if (input.failed) return input.inside("verdict");
+    if (input.key("cautions", "lot reasons verdict cautions characteristics")) this.cautions = input.texts(0, F64.MAX_VALUE, 1024);
+    if (input.failed) return input.inside("cautions");
+    if (input.key("characteristics", "lot reasons verdict cautions characteristics")) this.characteristics = input.items<CharacteristicVerdict>(1, 16);
+    if (input.failed) return input.inside("characteristics");
+    input.endMap(outer, "lot reasons verdict cautions characteristics");
+  }
+
+  write(out: Writer): void {
+    out.map(5);
+    out.text("lot");
+    out.text(this.lot);
+    out.text("reasons");
+    out.texts(this.reasons);
+    out.text("verdict");
+    out.word(VERDICT_WORDS, this.verdict);
+    out.text("cautions");
+    out.texts(this.cautions);
+    out.text("characteristics");
+    out.items<CharacteristicVerdict>(this.characteristics);
   }
 }
 
@@ -905,7 +1474,7 @@ export class PlanReport {
   path_mm: PathLengths = new PathLengths();
   /** false when anything in the program was not understood */
   complete: bool = false;
-  /** the first 256, in order of line */
+  /** the first of them, in order of line */
   problems: Array<Problem> = [];
   /** net length of filament fed; 0 for machines that cut */
   extruded_mm: f64 = 0;
@@ -1121,6 +1690,43 @@ export class MotionReply {
     out.uint(this.moves);
     out.text("position_mm");
     out.tuple(this.position_mm);
+  }
+}
+
+/** Asks for one flag by its name. */
+export class FlagRequest {
+  flag: string = "";
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("flag", "flag")) this.flag = input.text(0, 64);
+    if (input.failed) return input.inside("flag");
+    input.endMap(outer, "flag");
+  }
+
+  write(out: Writer): void {
+    out.map(1);
+    out.text("flag");
+    out.text(this.flag);
+  }
+}
+
+/** A flag that nobody named is off. */
+export class FlagReply {
+  /** a flag that nobody named is off */
+  on: bool = false;
+
+  read(input: Reader): void {
+    const outer = input.map();
+    if (input.key("on", "on")) this.on = input.bool();
+    if (input.failed) return input.inside("on");
+    input.endMap(outer, "on");
+  }
+
+  write(out: Writer): void {
+    out.map(1);
+    out.text("on");
+    out.bool(this.on);
   }
 }
 

@@ -25,6 +25,8 @@ export function sc_alloc(length: usize): usize {
 
 function allocLarge(length: usize): usize {
   if (length > largeBytes) {
+    // The allocator takes all memory that there is when it is first used, so it has to begin before there is more.
+    if (request == null) request = new ArrayBuffer(0);
     const pages = (length + PAGE_BYTES - 1) / PAGE_BYTES;
     const before = memory.grow(<i32>pages);
     if (before < 0) return 0;

@@ -1,7 +1,7 @@
 // The host's functions (`snapcount:host/1`, docs/abi.md). An import that the skill never calls is not in its module, so a skill needs
 // only the capabilities that it uses.
 
-import { ErrorReply } from "./contract";
+import { ErrorReply, FlagReply, FlagRequest } from "./contract";
 import { fail, failed, failure } from "./failure";
 import { decodeAt, encode } from "./shapes";
 
@@ -79,7 +79,7 @@ export function stateDelete(key: string): void {
 }
 
 /**
- * Asks the driver behind `capability`. An error reply of the driver, as `refused`, becomes the failure: `if (failed()) return fail…`, or
+ * Asks the driver behind `capability`. An error reply, as `unsafe_command`, becomes the failure: `if (failed()) return fail…`, or
  * look at `failure()` and go on.
  */
 export function call<Request, Reply>(capability: string, request: Request): Reply {
@@ -97,4 +97,15 @@ export function call<Request, Reply>(capability: string, request: Request): Repl
   }
   failure();
   return fail<Reply>("bad_reply", "expected a reply of " + capability + " in the shape of the contract, got something else");
+}
+
+/**
+ * Whether the node's operators have switched a feature flag on (capability `flags`). `name` is lower_snake_case, at most 64 bytes; a flag that
+ * nobody named, or that cannot be asked for, is off.
+ */
+export function flag(name: string): bool {
+  const ask = new FlagRequest();
+  ask.flag = name;
+  const reply = call<FlagRequest, FlagReply>("flags", ask);
+  return failure() == null && reply.on;
 }

@@ -16,7 +16,7 @@
 
 export * from "./contract";
 export { fail, failed, failure } from "./failure";
-export { Level, call, log, nowMs, random, stateDelete, stateGet, stateSet } from "./host";
+export { Level, call, flag, log, nowMs, random, stateDelete, stateGet, stateSet } from "./host";
 export { Reader } from "./reader";
 export { decode, encode } from "./shapes";
 export { number } from "./text";

@@ -281,6 +281,20 @@ export class Reader {
     return texts;
   }
 
+  /** A list of floats, each between two bounds. */
+  floats(low: f64, high: f64, least: f64, most: f64): Array<f64> {
+    const floats = new Array<f64>();
+    const count = this.list(low, high);
+    for (let i = 0; i < count; i++) {
+      floats.push(this.float(least, most));
+      if (this.failed) {
+        this.inside("[" + i.toString() + "]");
+        break;
+      }
+    }
+    return floats;
+  }
+
   /** So many floats. */
   tuple(length: i32): StaticArray<f64> {
     const tuple = new StaticArray<f64>(length);

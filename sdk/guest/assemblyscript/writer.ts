@@ -92,6 +92,11 @@ export class Writer {
     for (let i = 0; i < texts.length; i++) this.text(texts[i]);
   }
 
+  floats(floats: Array<f64>): void {
+    this.list(floats.length);
+    for (let i = 0; i < floats.length; i++) this.float(floats[i]);
+  }
+
   tuple(tuple: StaticArray<f64>): void {
     this.list(tuple.length);
     for (let i = 0; i < tuple.length; i++) this.float(tuple[i]);

@@ -16,5 +16,7 @@ bool sc_encode(const sc_shape *shape, const void *from, sc_bytes *out);
 
 /* True when the bytes are UTF-8 (RFC 3629 §4). */
 bool sc_utf8_valid(const uint8_t *at, uint32_t len);
+/* How many characters UTF-8 has. */
+uint32_t sc_utf8_characters(const uint8_t *at, uint32_t len);
 
 #endif

@@ -181,6 +181,134 @@ static const sc_field ASSESS_FEEDSTOCK_REPLY[] = {
 };
 SC_SHAPE(AssessFeedstockReply, MAP, ASSESS_FEEDSTOCK_REPLY);
 
+/* ---- inspect_part ---- */
+
+#define SIZE_MM_MAX 100000.0
+#define SC_SIZE(T, m) SC_WITHIN(T, m, -SIZE_MM_MAX, SIZE_MM_MAX)
+#define SC_SPREAD(T, m) SC_WITHIN(T, m, 0, SIZE_MM_MAX)
+
+static const sc_field SIZE_MM[] = {
+    { .kind = SC_KIND_FLOAT, .has_offset = SC_REQUIRED, .low = -SIZE_MM_MAX, .high = SIZE_MM_MAX },
+};
+static SC_SHAPE(SizeMm, BARE, SIZE_MM);
+
+static const sc_field CONTROL_LINES[] = {
+    SC_SPREAD(ControlLines, range_mm),
+    SC_SIZE(ControlLines, center_mm),
+};
+static SC_SHAPE(ControlLines, MAP, CONTROL_LINES);
+
+static const sc_field MATE[] = {
+    SC_SIZE(Mate, mean_mm),
+    SC_SIZE(Mate, lower_mm),
+    SC_ANY(Mate, required),
+    SC_SPREAD(Mate, sigma_mm),
+    SC_SIZE(Mate, upper_mm),
+    SC_ANY(Mate, generation),
+    SC_SIZE(Mate, clearance_max_mm),
+    SC_SIZE(Mate, clearance_min_mm),
+};
+static SC_SHAPE(Mate, MAP, MATE);
+
+/* In the order of FEATURE_…, CHART_…, FIT_…, FITS_… and VERDICT_…. */
+static const sc_text FEATURES[] = { WORD("external"), WORD("internal") };
+static const sc_text CHARTS[] = { WORD("mean"), WORD("range") };
+static const sc_text FIT_WORDS[] = { WORD("clearance"), WORD("transition"), WORD("interference") };
+static const sc_text FITS_WORDS[] = { WORD("every"), WORD("most"), WORD("measured"), WORD("none") };
+static const sc_text VERDICTS[] = { WORD("accept"), WORD("rework"), WORD("reject") };
+
+static const sc_field CHARACTERISTIC[] = {
+    SC_WITHIN(Characteristic, name, 0, 64),
+    SC_ITEMS(Characteristic, mates, Mate, 0, 8),
+    SC_ANY(Characteristic, rework),
+    SC_WORDS(Characteristic, feature, FEATURES),
+    SC_MAYBE_WITHIN(Characteristic, lower_mm, -SIZE_MM_MAX, SIZE_MM_MAX),
+    SC_WITHIN(Characteristic, subgroup, 2, 10),
+    SC_MAYBE_WITHIN(Characteristic, upper_mm, -SIZE_MM_MAX, SIZE_MM_MAX),
+    SC_ITEMS(Characteristic, history_mm, SizeMm, 0, 1000),
+    SC_SIZE(Characteristic, nominal_mm),
+    SC_NESTED_MAYBE(Characteristic, established, ControlLines),
+    SC_ITEMS(Characteristic, measured_mm, SizeMm, 1, 100),
+    SC_SPREAD(Characteristic, gauge_sigma_mm),
+};
+static SC_SHAPE(Characteristic, MAP, CHARACTERISTIC);
+
+static const sc_field INSPECT_PART_REQUEST[] = {
+    SC_WITHIN(InspectPartRequest, lot, 0, 64),
+    SC_WITHIN(InspectPartRequest, parts, 1, 1000000),
+    SC_WITHIN(InspectPartRequest, cpk_min, 0, 10),
+    SC_ANY(InspectPartRequest, generation),
+    SC_ITEMS(InspectPartRequest, characteristics, Characteristic, 1, 16),
+};
+SC_SHAPE(InspectPartRequest, MAP, INSPECT_PART_REQUEST);
+
+static const sc_field SIGNAL[] = {
+    SC_ANY(Signal, rule),
+    SC_WORDS(Signal, chart, CHARTS),
+    SC_ANY(Signal, point),
+};
+static SC_SHAPE(Signal, MAP, SIGNAL);
+
+static const sc_field CONTROL_CHART[] = {
+    SC_ANY(ControlChart, points),
+    SC_ITEMS(ControlChart, signals, Signal, 0, SIGNALS_MAX),
+    SC_ANY(ControlChart, range_mm),
+    SC_ANY(ControlChart, center_mm),
+    SC_ANY(ControlChart, established),
+    SC_ANY(ControlChart, mean_lower_mm),
+    SC_ANY(ControlChart, mean_upper_mm),
+    SC_ANY(ControlChart, signals_total),
+    SC_ANY(ControlChart, range_lower_mm),
+    SC_ANY(ControlChart, range_upper_mm),
+};
+static SC_SHAPE(ControlChart, MAP, CONTROL_CHART);
+
+static const sc_field CAPABILITY[] = {
+    SC_MAYBE(Capability, cp),
+    SC_MAYBE(Capability, pp),
+    SC_ANY(Capability, cpk),
+    SC_ANY(Capability, ppk),
+    SC_ANY(Capability, values),
+    SC_ANY(Capability, sigma_mm),
+    SC_ANY(Capability, cpk_lower),
+    SC_ANY(Capability, overall_sigma_mm),
+};
+static SC_SHAPE(Capability, MAP, CAPABILITY);
+
+static const sc_field COMPATIBILITY[] = {
+    SC_WORDS(Compatibility, fit, FIT_WORDS),
+    SC_WORDS(Compatibility, fits, FITS_WORDS),
+    SC_ANY(Compatibility, generation),
+    SC_ANY(Compatibility, worst_max_mm),
+    SC_ANY(Compatibility, worst_min_mm),
+    SC_ANY(Compatibility, measured_max_mm),
+    SC_ANY(Compatibility, measured_min_mm),
+    SC_ANY(Compatibility, statistical_max_mm),
+    SC_ANY(Compatibility, statistical_min_mm),
+};
+static SC_SHAPE(Compatibility, MAP, COMPATIBILITY);
+
+static const sc_field CHARACTERISTIC_VERDICT[] = {
+    SC_WITHIN(CharacteristicVerdict, name, 0, 64),
+    SC_NESTED_MAYBE(CharacteristicVerdict, chart, ControlChart),
+    SC_ITEMS(CharacteristicVerdict, mates, Compatibility, 0, 8),
+    SC_WORDS(CharacteristicVerdict, verdict, VERDICTS),
+    SC_ANY(CharacteristicVerdict, accepted),
+    SC_NESTED_MAYBE(CharacteristicVerdict, capability, Capability),
+    SC_MAYBE(CharacteristicVerdict, window_lower_mm),
+    SC_MAYBE(CharacteristicVerdict, window_upper_mm),
+};
+static SC_SHAPE(CharacteristicVerdict, MAP, CHARACTERISTIC_VERDICT);
+
+static const sc_field INSPECT_PART_REPLY[] = {
+    SC_WITHIN(InspectPartReply, lot, 0, 64),
+    SC_ITEMS(InspectPartReply, reasons, sc_text, 0, SC_UNBOUNDED),
+    SC_WORDS(InspectPartReply, verdict, VERDICTS),
+    SC_ITEMS(InspectPartReply, cautions, sc_text, 0, SC_UNBOUNDED),
+    SC_ITEMS(InspectPartReply, characteristics, CharacteristicVerdict, 1, 16),
+};
+SC_SHAPE(InspectPartReply, MAP, INSPECT_PART_REPLY);
+
 /* ---- bid ---- */
 
 static const sc_field BOUNTY[] = {
@@ -302,3 +430,11 @@ static const sc_field MOTION_REPLY[] = {
     SC_NESTED(MotionReply, position_mm, Point),
 };
 SC_SHAPE(MotionReply, MAP, MOTION_REPLY);
+
+/* ---- The capability `flags` ---- */
+
+static const sc_field FLAG_REQUEST[] = { SC_WITHIN(FlagRequest, flag, 0, 64) };
+SC_SHAPE(FlagRequest, MAP, FLAG_REQUEST);
+
+static const sc_field FLAG_REPLY[] = { SC_ANY(FlagReply, on) };
+SC_SHAPE(FlagReply, MAP, FLAG_REPLY);

@@ -115,6 +115,101 @@ typedef struct {
 } AssessFeedstockReply;
 extern const sc_shape AssessFeedstockRequest_shape, AssessFeedstockReply_shape;
 
+/* ---- inspect_part ---- */
+
+/* A size in mm; in lists. */
+typedef double SizeMm;
+
+typedef struct { double center_mm, range_mm; } ControlLines;
+
+typedef struct {
+    double clearance_max_mm, clearance_min_mm;  /* below 0 it is interference */
+    uint64_t generation;
+    double lower_mm, mean_mm;
+    bool required;                              /* false: only stated, without effect on the verdict */
+    double sigma_mm, upper_mm;
+} Mate;
+
+enum { FEATURE_EXTERNAL, FEATURE_INTERNAL };
+
+typedef struct {
+    bool has_established, has_lower_mm, has_upper_mm;
+    ControlLines established;
+    uint32_t feature;       /* FEATURE_… */
+    double gauge_sigma_mm;
+    SC_LIST(SizeMm) history_mm;
+    double lower_mm;        /* limit deviations from nominal_mm */
+    SC_LIST(Mate) mates;
+    SC_LIST(SizeMm) measured_mm;
+    sc_text name;
+    double nominal_mm;
+    bool rework;            /* material can still be removed */
+    uint64_t subgroup;      /* 2 to 10 */
+    double upper_mm;
+} Characteristic;
+
+typedef struct {
+    SC_LIST(Characteristic) characteristics;
+    double cpk_min;
+    uint64_t generation;
+    sc_text lot;
+    uint64_t parts;
+} InspectPartRequest;
+
+enum { CHART_MEAN, CHART_RANGE };
+enum { FIT_CLEARANCE, FIT_TRANSITION, FIT_INTERFERENCE };
+enum { FITS_EVERY, FITS_MOST, FITS_MEASURED, FITS_NONE };
+enum { VERDICT_ACCEPT, VERDICT_REWORK, VERDICT_REJECT };
+
+typedef struct {
+    uint32_t chart;         /* CHART_… */
+    uint64_t point, rule;
+} Signal;
+
+typedef struct {
+    double center_mm;
+    bool established;
+    double mean_lower_mm, mean_upper_mm;
+    uint64_t points;
+    double range_lower_mm, range_mm, range_upper_mm;
+    SC_LIST(Signal) signals;    /* at most SIGNALS_MAX */
+    uint64_t signals_total;
+} ControlChart;
+
+#define SIGNALS_MAX 64
+
+typedef struct {
+    bool has_cp, has_pp;
+    double cp, cpk, cpk_lower, overall_sigma_mm, pp, ppk, sigma_mm;
+    uint64_t values;
+} Capability;
+
+typedef struct {
+    uint32_t fit, fits;     /* FIT_…, FITS_… */
+    uint64_t generation;
+    double measured_max_mm, measured_min_mm, statistical_max_mm, statistical_min_mm, worst_max_mm, worst_min_mm;
+} Compatibility;
+
+typedef struct {
+    bool has_capability, has_chart, has_window_lower_mm, has_window_upper_mm;
+    uint64_t accepted;
+    Capability capability;
+    ControlChart chart;
+    SC_LIST(Compatibility) mates;
+    sc_text name;
+    uint32_t verdict;       /* VERDICT_… */
+    double window_lower_mm, window_upper_mm;
+} CharacteristicVerdict;
+
+typedef struct {
+    sc_texts cautions;
+    SC_LIST(CharacteristicVerdict) characteristics;
+    sc_text lot;
+    sc_texts reasons;
+    uint32_t verdict;       /* VERDICT_… */
+} InspectPartReply;
+extern const sc_shape InspectPartRequest_shape, InspectPartReply_shape;
+
 /* ---- bid ---- */
 
 typedef struct {
@@ -191,5 +286,11 @@ extern const sc_shape MotionMove_shape, MotionHeat_shape, MotionTool_shape, Moti
     MotionStatus_shape, MotionReply_shape;
 
 #define MOTION_MOVES_MAX 256
+
+/* ---- The capability `flags` ---- */
+
+typedef struct { sc_text flag; } FlagRequest;
+typedef struct { bool on; } FlagReply;
+extern const sc_shape FlagRequest_shape, FlagReply_shape;
 
 #endif

@@ -95,10 +95,12 @@ static bool get_string(sc_reader *in, uint8_t major, sc_bytes *out, const sc_tra
 static bool get_sized_string(sc_reader *in, const sc_field *field, uint8_t *into, const sc_trail *trail) {
     sc_bytes bytes;
     uint8_t major = field->kind == SC_KIND_TEXT ? CBOR_TEXT : CBOR_BYTES;
-    if (!get_string(in, major, &bytes, trail) || !in_bounds(field, bytes.len, " bytes", trail)) return false;
+    if (!get_string(in, major, &bytes, trail)) return false;
     if (major == CBOR_BYTES) {
+        if (!in_bounds(field, bytes.len, " bytes", trail)) return false;
         STORE(into, bytes);
     } else {
+        if (!in_bounds(field, sc_utf8_characters(bytes.at, bytes.len), " characters", trail)) return false;
         sc_text text = { (const char *)bytes.at, bytes.len };
         STORE(into, text);
     }

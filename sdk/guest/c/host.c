@@ -47,16 +47,35 @@ bool sc_state_set(sc_text key, sc_bytes value) {
     return sc_host_state_set(key.at, key.len, value.at, value.len) == 0;
 }
 
+/* One host call. `out` gets what came back, `refused` whether it is an error reply. False: no room for the request. */
+static bool ask_host(const char *capability, const sc_shape *ask, const void *request, sc_bytes *out, bool *refused) {
+    sc_bytes asked;
+    if (!sc_encode(ask, request, &asked)) return false;
+    uint8_t *room = SC_NEW(uint8_t, CALL_REPLY_BYTES_MAX);
+    uint32_t result = sc_host_call(capability, sc_text_of(capability).len, asked.at, asked.len, room, CALL_REPLY_BYTES_MAX);
+    *refused = (result & ERROR_BIT) != 0;
+    *out = (sc_bytes){ room, result & ~ERROR_BIT };
+    return true;
+}
+
+bool sc_flag(const char *name) {
+    const FlagRequest request = { sc_text_of(name) };
+    sc_bytes out;
+    bool refused;
+    FlagReply reply;
+    if (!ask_host("flags", &FlagRequest_shape, &request, &out, &refused) || refused) return false;
+    return sc_decode(out.at, out.len, &FlagReply_shape, &reply) && reply.on;
+}
+
 sc_status sc_call_shaped(const char *capability, const sc_shape *ask, const void *request, const sc_shape *answer,
     void *reply) {
-    sc_bytes asked;
-    if (!sc_encode(ask, request, &asked)) return sc_fail("no_memory", "expected room for the request to %s", capability);
-    uint8_t *out = SC_NEW(uint8_t, CALL_REPLY_BYTES_MAX);
-    uint32_t result = sc_host_call(capability, sc_text_of(capability).len, asked.at, asked.len, out, CALL_REPLY_BYTES_MAX);
-    uint32_t len = result & ~ERROR_BIT;
-    if ((result & ERROR_BIT) == 0 && sc_decode(out, len, answer, reply)) return SC_OK;
+    sc_bytes out;
+    bool refused;
+    if (!ask_host(capability, ask, request, &out, &refused))
+        return sc_fail("no_memory", "expected room for the request to %s", capability);
+    if (!refused && sc_decode(out.at, out.len, answer, reply)) return SC_OK;
     ErrorReply refusal;
-    if ((result & ERROR_BIT) == 0 || !sc_decode(out, len, &ErrorReply_shape, &refusal))
+    if (!refused || !sc_decode(out.at, out.len, &ErrorReply_shape, &refusal))
         return sc_fail("bad_reply", "expected a reply of %s in the shape of the contract, got something else", capability);
     sc_failure_adopt(&refusal);
     return SC_FAILED;

@@ -22,7 +22,11 @@ bool sc_state_get(sc_text key, sc_bytes *value);
 /* Stores a value; an empty one deletes the key. False: the quota is full. */
 bool sc_state_set(sc_text key, sc_bytes value);
 
-/* Asks the driver behind `capability` and decodes its reply. An error reply of the driver, such as "refused", becomes
+/* Whether the node's operators have switched a feature flag on (capability `flags`). `name` is lower_snake_case, at most
+ * 64 bytes; a flag that nobody named, or that cannot be asked for, is off. */
+bool sc_flag(const char *name);
+
+/* Asks the driver behind `capability` and decodes its reply. An error reply, such as "unsafe_command", becomes
  * the kept failure: return the status to pass it on, or look at it with sc_failure(). */
 sc_status sc_call_shaped(const char *capability, const sc_shape *ask, const void *request, const sc_shape *answer,
     void *reply);

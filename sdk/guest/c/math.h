@@ -9,6 +9,7 @@
 #define sc_abs(x) __builtin_fabs(x)
 #define sc_floor(x) __builtin_floor(x)
 #define sc_ceil(x) __builtin_ceil(x)
+#define sc_is_finite(x) __builtin_isfinite(x)
 
 /* e to the power of x; relative error below 1e-15. */
 double sc_exp(double x);

@@ -62,7 +62,7 @@ typedef struct {
     uint16_t has_offset;    /* of the bool that says whether an optional member is there; SC_REQUIRED for none */
     const sc_shape *shape;  /* of SC_KIND_NESTED and of the items of SC_KIND_LIST */
     const sc_text *words;   /* of SC_KIND_WORD and SC_KIND_LITERAL */
-    double low, high;       /* inclusive: of the value, of the length in bytes, or of the count of items or words */
+    double low, high;       /* inclusive: of the value, of a text's length in characters, of bytes, or of the count of items or words */
 } sc_field;
 
 #define SC_REQUIRED UINT16_MAX
@@ -91,7 +91,7 @@ struct sc_shape {
 #define SC_NAMED(m) .name = #m, .name_len = sizeof #m - 1
 #define SC_AT(T, m) SC_NAMED(m), .offset = offsetof(T, m), .has_offset = SC_REQUIRED
 
-/* A plain member between two bounds: of its value, or of its length in bytes. */
+/* A plain member between two bounds: of its value, of a text's length in characters, or of bytes. */
 #define SC_WITHIN(T, m, low_, high_) { SC_AT(T, m), .kind = SC_KIND_OF(T, m), .low = (low_), .high = (high_) }
 /* A plain member of any value; floats are finite. */
 #define SC_ANY(T, m) SC_WITHIN(T, m, -DBL_MAX, DBL_MAX)
@@ -100,6 +100,9 @@ struct sc_shape {
 /* A plain member that may be absent; `has_m` says whether it is there. */
 #define SC_MAYBE(T, m) { SC_NAMED(m), .kind = SC_KIND_OF(T, m), .offset = offsetof(T, m), \
     .has_offset = offsetof(T, has_##m), .low = -DBL_MAX, .high = DBL_MAX }
+/* The same between two bounds. */
+#define SC_MAYBE_WITHIN(T, m, low_, high_) { SC_NAMED(m), .kind = SC_KIND_OF(T, m), .offset = offsetof(T, m), \
+    .has_offset = offsetof(T, has_##m), .low = (low_), .high = (high_) }
 #define SC_WORDS(T, m, list) { SC_AT(T, m), .kind = SC_KIND_WORD, .words = (list), \
     .high = sizeof(list) / sizeof *(list) - 1 }
 #define SC_NESTED(T, m, S) { SC_AT(T, m), .kind = SC_KIND_NESTED, .shape = &S##_shape }

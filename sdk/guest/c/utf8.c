@@ -13,6 +13,12 @@ static bool second_fits(uint8_t first, uint8_t second) {
     return second >= low && second <= high;
 }
 
+uint32_t sc_utf8_characters(const uint8_t *at, uint32_t len) {
+    uint32_t characters = 0;
+    for (uint32_t i = 0; i < len; i++) characters += (at[i] & 0xc0) != 0x80;
+    return characters;
+}
+
 bool sc_utf8_valid(const uint8_t *at, uint32_t len) {
     for (uint32_t i = 0; i < len;) {
         if (at[i] < 0x80) {

@@ -14,6 +14,11 @@ words! {
     pub enum Verb { Observe = "observe", Orient = "orient", Decide = "decide", Act = "act", Record = "record", Sync = "sync" }
     pub enum Phase { Prepare = "prepare", Act = "act" }
     pub enum HandleState { Ready = "ready", Conflict = "conflict" }
+    pub enum Feature { External = "external", Internal = "internal" }
+    pub enum Fit { Clearance = "clearance", Transition = "transition", Interference = "interference" }
+    pub enum Fits { Every = "every", Most = "most", Measured = "measured", None = "none" }
+    pub enum Chart { Mean = "mean", Range = "range" }
+    pub enum Verdict { Accept = "accept", Rework = "rework", Reject = "reject" }
     pub enum Units { Inch = "inch", Mm = "mm" }
     pub enum Dialect { Grbl = "grbl", Marlin = "marlin", Rs274 = "rs274" }
     pub enum OpMove { Move = "move" }
@@ -28,12 +33,11 @@ shape! {
     pub struct ErrorReply {
         /// lower_snake_case, for programs
         code: String [1, 64],
-        /// one line, for people
+        /// for people
         message: String [0, 1024],
     }
     /// A measured value and its standard uncertainty, in the unit of the key that holds it.
     pub struct Quantity {
-        /// >= 0
         sigma: f64 [0, f64::MAX],
         value: f64,
     }
@@ -52,7 +56,7 @@ shape! {
     }
     pub struct Product {
         name: String [0, 64],
-        /// its mass fraction in the product, 0..1
+        /// its mass fraction in the product
         grade: f64 [0, 1],
         /// the element that is sold
         element: String [0, 64],
@@ -144,7 +148,7 @@ shape! {
         topic: String [1, 64],
         /// name of the node that sent it, verified
         source: String [0, 64],
-        /// >= 0, of the payload
+        /// of the payload
         weight: f64 [0, f64::MAX],
         /// the topic says what is in it
         payload: Bytes [0, 65536],
@@ -157,12 +161,163 @@ shape! {
     pub struct HandleReply {
         /// ready: will act, or has acted
         state: HandleState,
-        /// one line, for people
+        /// for people
         detail: String [0, 1024],
         /// false: not for this skill, whose other answers then mean nothing
         handled: bool,
         /// goes back to the source
         payload: Bytes [0, 16384],
+    }
+    /// The counterpart as one hardware generation makes it.
+    pub struct Mate {
+        /// mean of its sizes
+        mean_mm: f64 [-100000, 100000],
+        /// the counterpart's smallest size
+        lower_mm: f64 [-100000, 100000],
+        /// false: only stated, without effect on the verdict
+        required: bool,
+        /// standard deviation of its sizes
+        sigma_mm: f64 [0, 100000],
+        /// the counterpart's largest size
+        upper_mm: f64 [-100000, 100000],
+        /// the hardware generation that makes the counterpart, each once
+        generation: u64,
+        /// clearance is the internal size less the external one; below 0 it is interference
+        clearance_max_mm: f64 [-100000, 100000],
+        clearance_min_mm: f64 [-100000, 100000],
+    }
+    /// Centre lines of X̄ and R that were established earlier, from subgroups of the same size.
+    pub struct ControlLines {
+        /// centre line of the R chart
+        range_mm: f64 [0, 100000],
+        /// centre line of the X̄ chart
+        center_mm: f64 [-100000, 100000],
+    }
+    /// One size of a part: what the drawing allows, what was measured, and what it has to mate with.
+    pub struct Characteristic {
+        name: String [0, 64],
+        /// a characteristic with mates has both limits
+        mates: Vec<Mate> [0, 8],
+        /// material can still be removed
+        rework: bool,
+        /// external: removing material makes it smaller, as a shaft; internal: larger, as a bore
+        feature: Feature,
+        /// lower limit deviation from nominal_mm; absent: no limit on this side
+        lower_mm: Option<f64> [-100000, 100000],
+        /// so many consecutive values are a point of the charts; an incomplete last subgroup is not charted
+        subgroup: u64 [2, 10],
+        /// upper limit deviation from nominal_mm; absent: no limit on this side
+        upper_mm: Option<f64> [-100000, 100000],
+        /// the process so far, oldest first, one value a part
+        history_mm: Vec<f64> [0, 1000] of [-100000, 100000],
+        nominal_mm: f64 [-100000, 100000],
+        /// absent: the lines are computed from what was measured
+        established: Option<ControlLines>,
+        /// the parts of this lot that were measured, one value a part; they come after history_mm
+        measured_mm: Vec<f64> [1, 100] of [-100000, 100000],
+        /// standard uncertainty of one measurement
+        gauge_sigma_mm: f64 [0, 100000],
+    }
+    pub struct InspectPartRequest {
+        /// the part or lot
+        lot: String [0, 64],
+        /// in the lot
+        parts: u64 [1, 1000000],
+        /// the Cpk that a lot needs whose parts were not all measured
+        cpk_min: f64 [0, 10],
+        /// the hardware generation that made the parts
+        generation: u64,
+        characteristics: Vec<Characteristic> [1, 16],
+    }
+    /// Clearance to the counterpart of one generation; below 0 it is interference.
+    pub struct Compatibility {
+        /// of the two tolerance intervals (ISO 286-1)
+        fit: Fit,
+        /// within the wanted clearance: by the worst case, statistically, the measured parts only, not even those
+        fits: Fits,
+        generation: u64,
+        /// greatest clearance between the two tolerance intervals
+        worst_max_mm: f64,
+        worst_min_mm: f64,
+        /// greatest clearance of the measured parts, guard band included
+        measured_max_mm: f64,
+        measured_min_mm: f64,
+        /// mean clearance and three standard deviations (root sum of squares)
+        statistical_max_mm: f64,
+        statistical_min_mm: f64,
+    }
+    /// What the process makes beside what the drawing allows. Cp and Pp are absent with one limit only.
+    pub struct Capability {
+        /// of the spread within subgroups; absent with one limit
+        cp: Option<f64>,
+        /// of the overall standard deviation; absent with one limit
+        pp: Option<f64>,
+        cpk: f64,
+        ppk: f64,
+        /// that were charted
+        values: u64,
+        /// the mean range / d2
+        sigma_mm: f64,
+        /// lower 95 % confidence limit of cpk, one-sided
+        cpk_lower: f64,
+        /// standard deviation of all charted values
+        overall_sigma_mm: f64,
+    }
+    /// A point of a chart that a rule holds for; of a pattern its last point.
+    pub struct Signal {
+        /// of L. S. Nelson (1984); the range chart has rule 1 only
+        rule: u64 [1, 8],
+        chart: Chart,
+        /// 1 is the oldest; of a pattern, its last point
+        point: u64,
+    }
+    /// The X̄ and R charts (ISO 7870-2): their lines, and where the rules see something.
+    pub struct ControlChart {
+        /// complete subgroups
+        points: u64,
+        /// the newest 64, in order of point, chart and rule
+        signals: Vec<Signal> [0, 64],
+        /// centre line of the R chart
+        range_mm: f64,
+        /// centre line of the X̄ chart
+        center_mm: f64,
+        /// the lines are those of the request
+        established: bool,
+        /// control limits of the X̄ chart
+        mean_lower_mm: f64,
+        mean_upper_mm: f64,
+        signals_total: u64,
+        /// control limits of the R chart
+        range_lower_mm: f64,
+        range_upper_mm: f64,
+    }
+    /// What was found for one characteristic. The window holds the measured sizes that are accepted, and those to rework to.
+    pub struct CharacteristicVerdict {
+        name: String [0, 64],
+        /// absent below 2 complete subgroups, or below 1 with established lines
+        chart: Option<ControlChart>,
+        /// in the order of the request
+        mates: Vec<Compatibility> [0, 8],
+        verdict: Verdict,
+        /// measured parts that lie in the window
+        accepted: u64,
+        /// absent without a chart, or without a spread
+        capability: Option<Capability>,
+        /// measured sizes from here on are accepted: conformity is proven, and it mates; absent: no limit on this side
+        window_lower_mm: Option<f64>,
+        /// measured sizes up to here; below window_lower_mm: no size is accepted
+        window_upper_mm: Option<f64>,
+    }
+    pub struct InspectPartReply {
+        lot: String [0, 64],
+        /// one or more for each characteristic, in words with numbers
+        reasons: Vec<String>,
+        /// the worst of the characteristics
+        verdict: Verdict,
+        /// what weakens the statement, in words
+        cautions: Vec<String>,
+        /// in the order of the request
+        characteristics: Vec<CharacteristicVerdict> [1, 16],
     }
     /// Nothing: a skill tests itself.
     pub struct SelfTestRequest {}
@@ -236,7 +391,7 @@ shape! {
         path_mm: PathLengths,
         /// false when anything in the program was not understood
         complete: bool,
-        /// the first 256, in order of line
+        /// the first of them, in order of line
         problems: Vec<Problem> [0, 256],
         /// net length of filament fed; 0 for machines that cut
         extruded_mm: f64,
@@ -276,6 +431,15 @@ shape! {
         /// moves executed since the driver started
         moves: u64,
         position_mm: [f64; 3],
+    }
+    /// Asks for one flag by its name.
+    pub struct FlagRequest {
+        flag: String [0, 64],
+    }
+    /// A flag that nobody named is off.
+    pub struct FlagReply {
+        /// a flag that nobody named is off
+        on: bool,
     }
 }
 

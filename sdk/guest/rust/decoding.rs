@@ -117,6 +117,23 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A list between bounds of its count, whose items lie between bounds of theirs, all included.
+    pub fn list_within<T: Decode + Bounded>(
+        &mut self,
+        map: &mut Map,
+        key: &'static str,
+        count: (f64, f64),
+        each: (f64, f64),
+    ) -> Result<Vec<T>, Malformed> {
+        let items: Vec<T> = self.field_within(map, key, count.0, count.1)?;
+        for (index, amount) in items.iter().enumerate().filter_map(|(index, item)| Some((index, item.amount()?))) {
+            if !(amount >= each.0 && amount <= each.1) {
+                return Err(out_of_bounds(amount, each.0, each.1, T::UNIT).inside(&format!("[{}]", index)).inside(key));
+            }
+        }
+        Ok(items)
+    }
+
     /// Ends a map: refuses a key that is left.
     pub fn end_map(&mut self, map: Map) -> Result<(), Malformed> {
         if map.left == 0 {

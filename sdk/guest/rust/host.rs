@@ -1,7 +1,7 @@
 //! The host's functions (`snapcount:host/1`, docs/abi.md). An import that the skill never calls is not in its module, so a skill
 //! needs only the capabilities that it uses.
 
-use crate::contract::ErrorReply;
+use crate::contract::{ErrorReply, FlagReply, FlagRequest};
 use crate::decoding::{decode, Decode};
 use crate::encoding::{encode, Encode};
 use crate::failure::Failure;
@@ -71,7 +71,14 @@ pub fn state_set(key: &str, value: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// Asks the driver behind `capability`. An error reply of the driver, as `refused`, becomes the failure: pass it on with `?`, or
+/// Whether the node's operators have switched a feature flag on (capability `flags`). `name` is lower_snake_case, at most 64 bytes; a flag
+/// that nobody named, or that cannot be asked for, is off.
+pub fn flag(name: &str) -> bool {
+    let asked = FlagRequest { flag: name.to_string() };
+    call("flags", &asked).map_or(false, |reply: FlagReply| reply.on)
+}
+
+/// Asks the driver behind `capability`. An error reply, as `unsafe_command`, becomes the failure: pass it on with `?`, or
 /// look at its code.
 pub fn call<Request: Encode, Reply: Decode>(capability: &str, request: &Request) -> Result<Reply, Failure> {
     let asked = encode(request)?;

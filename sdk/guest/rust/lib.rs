@@ -36,7 +36,7 @@ mod text;
 pub use decoding::{decode, Bounded, Decode, Malformed, Map, Reader};
 pub use encoding::{encode, Encode, Writer};
 pub use failure::{fail, Failure};
-pub use host::{call, log, now_ms, random, state_get, state_set, Level};
+pub use host::{call, flag, log, now_ms, random, state_get, state_set, Level};
 pub use text::number;
 
 /// A CBOR byte string. Text is a `String`.

@@ -13,7 +13,7 @@
 
 /// Defines a struct that stands for a map. Fields stand in the order of their encoded keys, shorter names first, then
 /// alphabetical (RFC 8949, section 4.2.1); the compiler refuses another order. Bounds, both included, are those of a number's
-/// value, a text's length in characters, a byte string's in bytes, or a list's count.
+/// value, a text's length in characters, a byte string's in bytes, or a list's count; behind `of` are those of a list's items.
 ///
 /// ```
 /// snapcount::shape! {
@@ -27,7 +27,7 @@
 /// ```
 #[macro_export]
 macro_rules! shape {
-    ($($(#[$about:meta])* pub struct $name:ident { $($(#[$note:meta])* $field:ident : $type:ty $([$low:expr, $high:expr])?),* $(,)? })+) => { $(
+    ($($(#[$about:meta])* pub struct $name:ident { $($(#[$note:meta])* $field:ident : $type:ty $([$low:expr, $high:expr] $(of [$least:expr, $most:expr])?)?),* $(,)? })+) => { $(
         $(#[$about])*
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct $name { $($(#[$note])* pub $field: $type),* }
@@ -42,7 +42,7 @@ macro_rules! shape {
             fn decode(input: &mut $crate::Reader) -> Result<Self, $crate::Malformed> {
                 #[allow(unused_mut)]
                 let mut map = input.map(Self::KEYS)?;
-                let value = $name { $($field: $crate::shape!(@read input, map, $field $([$low, $high])?)),* };
+                let value = $name { $($field: $crate::shape!(@read input, map, $field $([$low, $high] $(of [$least, $most])?)?)),* };
                 input.end_map(map)?;
                 Ok(value)
             }
@@ -58,6 +58,9 @@ macro_rules! shape {
     (@read $input:ident, $map:ident, $field:ident) => { $input.field(&mut $map, stringify!($field))? };
     (@read $input:ident, $map:ident, $field:ident [$low:expr, $high:expr]) => {
         $input.field_within(&mut $map, stringify!($field), $low as f64, $high as f64)?
+    };
+    (@read $input:ident, $map:ident, $field:ident [$low:expr, $high:expr] of [$least:expr, $most:expr]) => {
+        $input.list_within(&mut $map, stringify!($field), ($low as f64, $high as f64), ($least as f64, $most as f64))?
     };
 }
 

@@ -125,6 +125,117 @@ pub const ProductVerdict = struct {
     yield_kg: Quantity,
 };
 
+// ---- inspect_part ----
+
+pub const InspectPartRequest = struct {
+    characteristics: []const Characteristic,
+    cpk_min: f64,
+    generation: u64,
+    lot: []const u8,
+    parts: u64,
+};
+
+/// Sizes and deviations in mm; the limits are deviations from the nominal size, null for none on that side.
+pub const Characteristic = struct {
+    established: ?ControlLines = null,
+    feature: Feature,
+    gauge_sigma_mm: f64,
+    history_mm: []const f64,
+    lower_mm: ?f64 = null,
+    mates: []const Mate,
+    measured_mm: []const f64,
+    name: []const u8,
+    nominal_mm: f64,
+    /// Material can still be removed.
+    rework: bool,
+    /// 2 to 10.
+    subgroup: u4,
+    upper_mm: ?f64 = null,
+};
+
+pub const Feature = enum { external, internal };
+pub const ControlLines = struct { center_mm: f64, range_mm: f64 };
+
+pub const Mate = struct {
+    /// Below 0 it is interference.
+    clearance_max_mm: f64,
+    clearance_min_mm: f64,
+    generation: u64,
+    lower_mm: f64,
+    mean_mm: f64,
+    /// False: only stated, without effect on the verdict.
+    required: bool,
+    sigma_mm: f64,
+    upper_mm: f64,
+};
+
+pub const InspectPartReply = struct {
+    cautions: []const []const u8,
+    characteristics: []const CharacteristicVerdict,
+    lot: []const u8,
+    reasons: []const []const u8,
+    verdict: Verdict,
+};
+
+pub const Verdict = enum { accept, rework, reject };
+
+pub const CharacteristicVerdict = struct {
+    accepted: u64,
+    capability: ?Capability = null,
+    chart: ?ControlChart = null,
+    mates: []const Compatibility,
+    name: []const u8,
+    verdict: Verdict,
+    window_lower_mm: ?f64 = null,
+    window_upper_mm: ?f64 = null,
+};
+
+pub const Capability = struct {
+    cp: ?f64 = null,
+    cpk: f64,
+    cpk_lower: f64,
+    overall_sigma_mm: f64,
+    pp: ?f64 = null,
+    ppk: f64,
+    sigma_mm: f64,
+    values: u64,
+};
+
+/// The most signals of one chart.
+pub const signals_max = 64;
+
+pub const ControlChart = struct {
+    center_mm: f64,
+    established: bool,
+    mean_lower_mm: f64,
+    mean_upper_mm: f64,
+    points: u64,
+    range_lower_mm: f64,
+    range_mm: f64,
+    range_upper_mm: f64,
+    /// At most `signals_max`.
+    signals: []const Signal,
+    signals_total: u64,
+};
+
+pub const Signal = struct { chart: Chart, point: u64, rule: u64 };
+pub const Chart = enum { mean, range };
+
+pub const Compatibility = struct {
+    fit: Fit,
+    fits: Fits,
+    generation: u64,
+    measured_max_mm: f64,
+    measured_min_mm: f64,
+    statistical_max_mm: f64,
+    statistical_min_mm: f64,
+    worst_max_mm: f64,
+    worst_min_mm: f64,
+};
+
+pub const Fit = enum { clearance, transition, interference };
+pub const Fits = enum { every, most, measured, none };
+
 // ---- bid ----
 
 pub const BidRequest = struct {
@@ -226,3 +337,10 @@ pub const MotionReply = struct {
     moves: u64,
     position_mm: Point,
 };
+
+// ---- The capability `flags` ----
+
+/// lower_snake_case, at most 64 bytes.
+pub const FlagRequest = struct { flag: []const u8 };
+/// A flag that nobody named is off.
+pub const FlagReply = struct { on: bool };

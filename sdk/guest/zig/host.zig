@@ -73,3 +73,13 @@ pub fn call(capability: []const u8, request: anytype, comptime Reply: type) deco
     if (result & error_bit != 0) return .{ .refused = try decode.decode(contract.ErrorReply, reply) };
     return .{ .reply = try decode.decode(Reply, reply) };
 }
+
+/// Whether the node's operators have switched a feature flag on (capability `flags`). `name` is lower_snake_case; a flag that nobody named,
+/// or that cannot be asked for, is off.
+pub fn flag(name: []const u8) bool {
+    const outcome = call("flags", contract.FlagRequest{ .flag = name }, contract.FlagReply) catch return false;
+    return switch (outcome) {
+        .reply => |reply| reply.on,
+        .refused => false,
+    };
+}

@@ -60,5 +60,6 @@ pub const nowMs = host.nowMs;
 pub const random = host.random;
 pub const stateGet = host.stateGet;
 pub const stateSet = host.stateSet;
+pub const flag = host.flag;
 pub const call = host.call;
 pub const Outcome = host.Outcome;

@@ -48,7 +48,7 @@ fn unreachableBounty(request: BidRequest) !BidReply {
     if (!std.math.isFinite(cost)) return costTooLarge();
     return noBid(request, cost, try say(
         "At {d} m/s, with {d} ms of queue and {d} ms of work, the bounty is never done; the cost is that of the work alone.",
-        .{ shown(request.node.speed_m_s), request.node.queue_ms, request.bounty.work_ms },
+        .{ shown(request.node.speed_m_s + 0.0), request.node.queue_ms, request.bounty.work_ms },
     ));
 }
 

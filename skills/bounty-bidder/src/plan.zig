@@ -62,6 +62,7 @@ fn distance(from: [2]f64, to: [2]f64) f64 {
 /// Rounded up: a plan must not end later than it says.
 fn travelMs(distance_m: f64, speed_m_s: f64) ?u64 {
     if (distance_m == 0) return 0;
+    if (speed_m_s == 0) return null; // a negative zero would arrive before it left
     const travel_ms = @ceil(distance_m / speed_m_s * ms_per_s);
     if (!(travel_ms < travel_ms_max)) return null;
     return @intFromFloat(travel_ms);
