@@ -21,12 +21,15 @@ LEVEL = 19
 WINDOW_LOG_MIN = 10
 PATCHES_MAX = 8  # as many as a desired state names for one skill
 CACHED_MAX = 4096
+INDEXED_BYTES = 16 << 20
 
 
 def make_patch(base: bytes, new: bytes) -> bytes:
     """What makes `new` of `base`. The window spans both, so that any byte of the base can be referred to from any of the new one."""
+    # zstd indexes 8 bytes of a dictionary for each cell of its table: with its own choice, the last 16 MiB.
+    reach = {"hash_log": (len(base) // 8).bit_length()} if len(base) > INDEXED_BYTES else {}
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, source_size=len(new), window_log=max((len(base) + len(new)).bit_length(), WINDOW_LOG_MIN), enable_ldm=True, threads=0,
+        LEVEL, **reach, source_size=len(new), window_log=max((len(base) + len(new)).bit_length(), WINDOW_LOG_MIN), enable_ldm=True, threads=0,
         write_content_size=True, write_checksum=False, write_dict_id=False,
     )  # fmt: skip
     dictionary = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)

@@ -5,13 +5,10 @@
 
 import base64
 import binascii
-import fcntl
 import hashlib
 import hmac
-import os
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -102,7 +99,7 @@ class Tokens:
             made = msgspec.convert(fields, Token)
         except msgspec.ValidationError as error:
             raise UsageError(f"token {safe(name, 64)!r}: {safe(str(error))}") from error
-        with self._changing():
+        with files.locked(self._directory, "tokens"):  # so that no revocation is lost to another's write
             known = self.all()
             if any(token.name == name for token in known):
                 raise UsageError(f"token {name}: exists; revoke it first")
@@ -113,7 +110,7 @@ class Tokens:
 
     def revoke(self, name: str) -> None:
         """Ends a token. Raises UsageError when there is none of this name."""
-        with self._changing():
+        with files.locked(self._directory, "tokens"):  # so that no revocation is lost to another's write
             known = self.all()
             if all(token.name != name for token in known):
                 raise UsageError(f"token {safe(name, 64)}: there is none of this name")
@@ -122,20 +119,6 @@ class Tokens:
     def _write(self, tokens: tuple[Token, ...]) -> None:
         ordered = sorted(tokens, key=lambda token: token.name)
         files.write_atomic(self._path, msgspec.json.format(msgspec.json.encode(ordered)), 0o600)
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """One process at a time, so that no revocation is lost to another's write."""
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise files.storage_error(error, f"{self._directory}: cannot be used for tokens") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 class Access:

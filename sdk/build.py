@@ -10,10 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from host.core import files, wasm
 from host.core.bundle import SIGNATURE_SECTION, UnverifiedBundle, digest_of, with_manifest
+from host.core.capabilities import COMPONENTS
+from host.core.manifest import Manifest
 from host.plugins.adapter import require_known_hooks
 from host.sandbox.engine import default_engine
+from host.sandbox.tiers import tier_of
 from sdk import project as projects
 from sdk.local import user_cache
 from sdk.project import Project
@@ -22,7 +27,9 @@ from sdk.toolchains.process import GUEST, BuildFailed
 
 __all__ = ["BuildFailed", "Verification", "build", "compiled", "verify"]
 
-DROPPED_SECTIONS = (".debug", "producers", "target_features", "sourceMappingURL")
+DROPPED_SECTIONS = (".debug", "producers", "target_features", "sourceMappingURL", "component-name")
+# Interpreters come compiled, with the paths of those who compiled them, who may have had this machine's home folder.
+PREBUILT = b"/root/.cargo/"
 
 
 def _silent(line: str) -> None:
@@ -44,10 +51,19 @@ def compiled(project: Project, say: Say = _silent) -> bytes:
     what = project.manifest.name
     with tempfile.TemporaryDirectory(prefix="snapcount-build-") as scratch:
         module = COMPILERS[project.lang](project, Path(scratch), say)
-    bundle = with_manifest(strip(module, what), project.manifest, what)
+    bundle = with_manifest(strip(module, what), _described(project.manifest, module), what)
     require_known_hooks(UnverifiedBundle.parse(bundle, what).manifest.hooks, what)
-    user_cache().module(default_engine(), bundle, digest_of(bundle), project.manifest)  # what a node would refuse is refused here
+    loaded = user_cache().module(default_engine(), bundle, digest_of(bundle), project.manifest)  # what a node would refuse is refused here
+    tier_of(bundle).require_every_hook_named(default_engine(), loaded, project.manifest)
     return bundle
+
+
+def _described(manifest: Manifest, module: bytes) -> Manifest:
+    """The manifest, which for a component names the feature that a host needs for it, so that a roll-out leaves out hosts without it."""
+    features = manifest.features or ()
+    if not wasm.is_component(module) or COMPONENTS in features:
+        return manifest
+    return msgspec.structs.replace(manifest, features=(*features, COMPONENTS))
 
 
 def strip(module: bytes, what: str) -> bytes:
@@ -82,7 +98,7 @@ def verify(project: Project, say: Say = _silent) -> Verification:
         folders = [Path(scratch) / "a", Path(scratch) / "another" / "place"]
         built = [_elsewhere(project, folder, say) for folder in folders]
         places = {scratch, str(project.folder.resolve()), str(GUEST), str(Path.home())} - {"/"}
-    leaks = tuple(sorted(path for path in places if any(path.encode() in bundle for bundle in built)))
+    leaks = tuple(sorted(path for path in places if any(path.encode() in bundle.replace(PREBUILT, b"") for bundle in built)))
     first, second = map(digest_of, built)
     return Verification(first, second, _in_place(project), leaks)
 

@@ -378,7 +378,7 @@ def test_limits_are_capped_and_never_raised() -> None:
         (b"\0as", "found 00 61 73"),
         (b"\x7fELF\x02\x01\x01\0", "found 7f 45 4c 46"),
         (b"\0asm", "expected WebAssembly core version 1"),
-        (b"\0asm\x0d\0\x01\0", "a component is not a core module"),
+        (b"\0asm\x0d\0\x02\0", "or a component (0d 00 01 00), found 0d 00 02 00"),
         (HEADER + b"\x01", "ends inside a number"),
         (HEADER + b"\x01\x80", "ends inside a number"),
         (HEADER + b"\x01\xff\xff\xff\xff\x1f", "longer than 32 bits"),

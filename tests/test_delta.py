@@ -55,6 +55,7 @@ def test_every_patch_makes_what_it_was_made_for_and_is_the_same_each_time(base: 
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_patch_between_the_largest_bundles_reaches_back_to_the_first_byte() -> None:
     base = module(2, DEFAULT.bundle_bytes_max)
     new = base[-(8 << 20) :] + base[: 8 << 20]

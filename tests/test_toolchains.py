@@ -1,9 +1,9 @@
 """Builds: which compiler is taken, what is said where one is missing, that nothing is half-written, and that the bytes are the same everywhere."""
 
-import os
 import shutil
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,24 +13,17 @@ from host.core.bundle import with_signature
 from host.core.errors import Incompatible, MalformedModule, UsageError
 from sdk import build as builds
 from sdk import project, scaffold
-from sdk.toolchains import COMPILERS, TOOLCHAINS, assemblyscript, process, rust
+from sdk.toolchains import COMPILERS, assemblyscript, process, rust
 from sdk.toolchains.process import BuildFailed
 
 EXTENSIONS = {"rust": "rs", "assemblyscript": "ts"}
+SLOW_TIER = ("python", "javascript")
 
 
-def require(lang: str) -> None:
-    """Skips where a language's toolchain is missing; CI has them all."""
-    try:
-        TOOLCHAINS[lang]()
-    except UsageError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="module", params=sorted(COMPILERS))
-def lang(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(
+    scope="module", params=[pytest.param(lang, marks=[pytest.mark.ci] if lang in SLOW_TIER else []) for lang in sorted(COMPILERS)]
+)
+def lang(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
     require(request.param)
     return str(request.param)
 
@@ -79,7 +72,9 @@ def test_verify_tells_a_compiler_that_does_not_give_the_same_twice(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("lang_", "place"), [("rust", "src/main.rs:27:1"), ("assemblyscript", "src/main.ts(34,1)")])
-def test_a_compiler_that_refuses_says_where_and_leaves_what_was_there(lang_: str, place: str, tmp_path: Path) -> None:
+def test_a_compiler_that_refuses_says_where_and_leaves_what_was_there(
+    lang_: str, place: str, require: Callable[[str], None], tmp_path: Path
+) -> None:
     require(lang_)
     folder = scaffold.create(tmp_path, "broken", lang_)
     built = builds.build(project.load(folder))
@@ -99,7 +94,7 @@ def test_a_compiler_that_refuses_says_where_and_leaves_what_was_there(lang_: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lang_", sorted(EXTENSIONS))
-def test_a_hook_that_the_sources_do_not_have_is_refused_by_name(lang_: str, tmp_path: Path) -> None:
+def test_a_hook_that_the_sources_do_not_have_is_refused_by_name(lang_: str, require: Callable[[str], None], tmp_path: Path) -> None:
     require(lang_)
     folder = scaffold.create(tmp_path, "liar", lang_)
     described = folder / "skill.toml"
@@ -109,7 +104,7 @@ def test_a_hook_that_the_sources_do_not_have_is_refused_by_name(lang_: str, tmp_
 
 
 @pytest.mark.slow
-def test_a_module_with_another_import_is_refused(tmp_path: Path) -> None:
+def test_a_module_with_another_import_is_refused(require: Callable[[str], None], tmp_path: Path) -> None:
     require("rust")
     folder = scaffold.create(tmp_path, "wants-more", "rust")
     source = folder / "src" / "main.rs"

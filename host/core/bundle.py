@@ -3,7 +3,7 @@
 A signature is a custom section `snapcount.signature` at the end of the file, a detached COSE_Sign1 over the SHA-256 of all the bytes before that section.
 Signers append: the second signature covers the first. Rules of `UnverifiedBundle.verify`:
 
-- the file is a core module, within the size bound, with exactly one manifest;
+- the file is a core module or a component, within the size bound of its kind, with exactly one manifest;
 - all signature sections stand together at the end, at least one, at most eight;
 - a signature by a key that is not trusted counts for nothing; a signature that claims a trusted key and does not verify is an error;
 - at least `threshold` different trusted keys have signed.
@@ -66,6 +66,8 @@ class UnverifiedBundle:
         if len(data) > DEFAULT.bundle_bytes_max:
             raise TooLarge(f"{what}: a bundle has at most {DEFAULT.bundle_bytes_max} bytes, this one has {len(data)}")
         sections = wasm.sections(data, what)
+        if len(data) > DEFAULT.module_bytes_max and not wasm.is_component(data):
+            raise TooLarge(f"{what}: a core module has at most {DEFAULT.module_bytes_max} bytes, this one has {len(data)}")
         manifests = [s for s in sections if s.name == manifest.SECTION]
         if len(manifests) != 1:
             raise MalformedModule(

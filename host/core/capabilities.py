@@ -8,7 +8,8 @@ from host.core.errors import CapabilityDenied
 LOG, CLOCK, RANDOM, STATE, FLAGS = "log", "clock", "random", "state", "flags"
 BUILT_IN = frozenset({LOG, CLOCK, RANDOM, STATE, FLAGS})
 
-FEATURES = frozenset({"desired_state", "flags", "messages", "probation", "quarantine", "streaming"})
+COMPONENTS = "components"
+FEATURES = frozenset({COMPONENTS, "desired_state", "flags", "messages", "probation", "quarantine", "streaming"})
 """What a manifest may ask of its host under `features` (docs/abi.md says what each means). A host announces them; one that lacks a feature refuses the skill."""
 
 # Which capability stands behind which import of `snapcount:host/1`; `call` needs `flags`, or any capability that a driver offers.

@@ -1,9 +1,11 @@
 """Files that are either the old ones or the new ones, whatever happens in between."""
 
 import errno
+import fcntl
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from host.core.errors import HostFault, StorageFull
@@ -36,6 +38,22 @@ def sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(directory: Path, what: str, name: str = "") -> Iterator[None]:
+    """One process at a time; waits for the others. The lock is on the directory, which is made, or on a file `name` in it. Raises StorageFull or HostFault."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        opened = (directory / name, os.O_RDWR | os.O_CREAT) if name else (directory, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(*opened, 0o600)
+    except OSError as error:
+        raise storage_error(error, f"{directory}: cannot be used for {what}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

@@ -27,7 +27,8 @@ class Limits:
     epoch_tick_ms: int = 10
 
     # Bundles and compilation.
-    bundle_bytes_max: int = 16 << 20
+    bundle_bytes_max: int = 48 << 20
+    module_bytes_max: int = 16 << 20  # of it for a core module; the rest is for components, which bring their interpreter along
     manifest_bytes_max: int = 64 << 10
     signatures_max: int = 8
     sections_max: int = 256
@@ -35,6 +36,20 @@ class Limits:
     compile_cpu_s_max: int = 20
     compile_wall_s_max: int = 60
     compiled_bytes_max: int = 256 << 20
+
+    # Components: the slow tier. A component is many core modules; what it compiles with on a small node takes minutes.
+    component_sections_max: int = 4096
+    component_instances_max: int = 16
+    component_core_instances_max: int = 256
+    component_memories_max: int = 2
+    component_tables_max: int = 64
+    component_table_elements_max: int = 100_000
+    component_stack_bytes_max: int = 1 << 20
+    component_random_bytes_max: int = 64 << 10
+    component_compile_memory_bytes_max: int = 4 << 30
+    component_compile_cpu_s_max: int = 600
+    user_cache_bytes_max: int = 1 << 30  # of compiled code that the SDK keeps
+    component_compile_wall_s_max: int = 900
 
     # Skill state and drivers.
     state_value_bytes_max: int = 64 << 10
@@ -135,7 +150,20 @@ class Limits:
     machine_garbled_max: int = 64
     machine_strays_max: int = 8
 
+    # Who watches a node at its control socket.
+    watchers_max: int = 8
+    watched_calls_max: int = 1_024
+    watched_bytes_max: int = 16 << 20
+    watched_value_bytes_max: int = 16 << 10
+
     # Audit.
+    observed_bytes_max: int = 256 << 10
+    call_record_bytes_max: int = 1 << 20
+    calls_file_bytes_max: int = 128 << 20
+    calls_kept_max: int = 10_000
+    calls_waiting_max: int = 256
+    calls_waiting_bytes_max: int = 8 << 20
+    conflicts_kept_max: int = 1_000
     audit_rows_max: int = 100_000
     refusals_before_safe_mode: int = 100
 

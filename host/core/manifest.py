@@ -1,6 +1,7 @@
 """The skill manifest: what a skill says of itself, in the custom section `snapcount.manifest`."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -19,12 +20,29 @@ _IDENTIFIER = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 # Semantic Versioning 2.0.0, sections 2 and 9, with numbers of at most 9 digits and a pre-release of at most 64 characters, without build metadata.
 SEMVER = rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-(?=.{{1,64}}\Z)({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?\Z"
 HOOK = r"^[a-z][a-z0-9_]*\Z"
+LINEAGE = r"^[a-z][a-z0-9-]*\Z"
+MESSAGE = r"^[a-z][a-z0-9._-]*\Z"
+PATTERNS = {
+    NAME: "lower case letters, digits and single dashes, a letter first",
+    SEMVER: "a version as 1.0.0 or 1.0.0-rc.1",
+    HOOK: "lower case letters, digits and underscores, a letter first",
+    LINEAGE: "lower case letters, digits and dashes, a letter first",
+    MESSAGE: "lower case letters, digits, dots, dashes and underscores, a letter first",
+}
+"""The patterns above in words, for messages."""
 MIN_MEMORY_BYTES = 65_536
 
 Name = Annotated[str, Meta(pattern=NAME, max_length=64)]
 HookName = Annotated[str, Meta(pattern=HOOK, max_length=64)]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
+Version = Annotated[str, Meta(pattern=SEMVER)]
+Description = Annotated[str, Meta(max_length=500)]
+License = Annotated[str, Meta(max_length=64)]
+Lineage = Annotated[str, Meta(pattern=LINEAGE, max_length=16)]
+Hooks = Annotated[tuple[HookName, ...], Meta(min_length=1, max_length=32)]
+Capabilities = Annotated[tuple[HookName, ...], Meta(max_length=32)]
+Generations = Annotated[tuple[Annotated[int, Meta(ge=1, le=255)], ...], Meta(max_length=64)]
 
 
 class SkillLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,13 +70,16 @@ class SkillLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 class MessageRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The versions of one kind of message that a skill speaks, from `min` to `max`: nodes with other versions of it are talked to in one that both know."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9._-]*\Z", max_length=64)]
+    name: Annotated[str, Meta(pattern=MESSAGE, max_length=64)]
     min: Annotated[int, Meta(ge=1, le=65_535)]
     max: Annotated[int, Meta(ge=1, le=65_535)]
 
     def __post_init__(self) -> None:
         if self.min > self.max:
             raise ValueError(f"message {self.name}: min {self.min} is above max {self.max}")
+
+
+Messages = Annotated[tuple[MessageRange, ...], Meta(max_length=32)]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,19 +90,19 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     abi: Annotated[int, Meta(ge=1)] = ABI
     name: Name
-    version: Annotated[str, Meta(pattern=SEMVER)]
-    description: Annotated[str, Meta(max_length=500)] = ""
-    license: Annotated[str, Meta(max_length=64)] = ""
-    lineage: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]*\Z", max_length=16)] = "a"
-    hooks: Annotated[tuple[HookName, ...], Meta(min_length=1, max_length=32)]
-    capabilities: Annotated[tuple[HookName, ...], Meta(max_length=32)] = ()
-    generations: Annotated[tuple[Annotated[int, Meta(ge=1, le=255)], ...], Meta(max_length=64)] = ()
+    version: Version
+    description: Description = ""
+    license: License = ""
+    lineage: Lineage = "a"
+    hooks: Hooks
+    capabilities: Capabilities = ()
+    generations: Generations = ()
     instance: Literal["fresh", "persistent"] = "fresh"
     limits: SkillLimits = SkillLimits()
     # Absent rather than empty, so that a manifest without them has the bytes it always had.
-    host_min: Annotated[str, Meta(pattern=SEMVER)] | msgspec.UnsetType = msgspec.UNSET
-    features: Annotated[tuple[HookName, ...], Meta(max_length=32)] | msgspec.UnsetType = msgspec.UNSET
-    messages: Annotated[tuple[MessageRange, ...], Meta(max_length=32)] | msgspec.UnsetType = msgspec.UNSET
+    host_min: Version | msgspec.UnsetType = msgspec.UNSET
+    features: Capabilities | msgspec.UnsetType = msgspec.UNSET
+    messages: Messages | msgspec.UnsetType = msgspec.UNSET
 
     def encode(self) -> bytes:
         return cbor.encode(msgspec.to_builtins(self))
@@ -95,14 +116,21 @@ def decode(content: bytes, what: str) -> Manifest:
 
 
 def check(manifest: Manifest, what: str) -> None:
-    """What the types cannot say: nothing is named twice."""
+    """What the types cannot say. Raises MalformedData."""
+    for field, problem in contradictions(manifest):
+        raise MalformedData(f"{what}: manifest: {field} {problem}")
+
+
+def contradictions(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """A field that names something twice, and what."""
     named: dict[str, tuple[object, ...]] = {
         "hooks": manifest.hooks, "capabilities": manifest.capabilities, "generations": manifest.generations, "features": manifest.features or (),
         "messages": tuple(message.name for message in manifest.messages or ()),
     }  # fmt: skip
     for field, values in named.items():
-        if len(set(values)) != len(values):
-            raise MalformedData(f"{what}: manifest: {field} names something twice")
+        twice = sorted({str(value) for value in values if values.count(value) > 1})
+        if twice:
+            yield field, f"names something twice: {', '.join(twice)}"
 
 
 def version_key(version: str) -> tuple[int, int, int, bool, tuple[tuple[int, int, str], ...]]:

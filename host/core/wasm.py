@@ -1,4 +1,5 @@
-"""The section level of a WebAssembly binary (core specification, section 5.5): enough to carry a manifest and signatures.
+"""The section level of a WebAssembly binary, core module (core specification, section 5.5) or component (component model, Binary.md): enough to carry a
+manifest and signatures.
 
 A bundle is read before it is trusted, so this reader allocates nothing by what the bytes claim and looks into no section but custom ones.
 """
@@ -11,6 +12,7 @@ from host.core.limits import DEFAULT
 
 MAGIC = b"\0asm"
 VERSION_1 = b"\x01\0\0\0"
+COMPONENT = b"\x0d\0\x01\0"  # version 13 of layer 1
 CUSTOM = 0
 START = 8
 
@@ -26,25 +28,32 @@ class Section:
     content: bytes = b""
 
 
+def is_component(data: bytes) -> bool:
+    """Whether this is a component, by its header: the slow tier."""
+    return data[:8] == MAGIC + COMPONENT
+
+
 def sections(module: bytes, what: str) -> list[Section]:
-    """All sections in order. Raises MalformedModule for anything that is not a version 1 core module."""
+    """All sections in order, of a component those of its outermost level. Raises MalformedModule for anything that is neither a version 1 core module nor a
+    component.
+    """
     if module[:4] != MAGIC:
         raise MalformedModule(
             f"{what}: not a WebAssembly binary: expected it to begin with 00 61 73 6d, found {module[:4].hex(' ') or 'nothing'}"
         )
-    if module[4:8] != VERSION_1:
+    if module[4:8] not in (VERSION_1, COMPONENT):
         raise MalformedModule(
-            f"{what}: expected WebAssembly core version 1, found {module[4:8].hex(' ')} (a component is not a core module)"
+            f"{what}: expected WebAssembly core version 1 (01 00 00 00) or a component (0d 00 01 00), found {module[4:8].hex(' ')}"
         )
-    return list(_walk(module, what))
+    return list(_walk(module, what, DEFAULT.component_sections_max if is_component(module) else DEFAULT.sections_max))
 
 
-def _walk(module: bytes, what: str) -> Iterator[Section]:
+def _walk(module: bytes, what: str, sections_max: int) -> Iterator[Section]:
     at, count = 8, 0
     while at < len(module):
         count += 1
-        if count > DEFAULT.sections_max:
-            raise MalformedModule(f"{what}: more than {DEFAULT.sections_max} sections")
+        if count > sections_max:
+            raise MalformedModule(f"{what}: more than {sections_max} sections")
         start, kind = at, module[at]
         size, body = read_u32(module, at + 1, what)
         at = body + size
@@ -93,6 +102,6 @@ def custom_section(name: str, content: bytes) -> bytes:
 
 
 def without_custom(module: bytes, what: str, drop: tuple[str, ...]) -> bytes:
-    """The module less its custom sections whose name begins with one of `drop`."""
+    """The module or component less its custom sections whose name begins with one of `drop`."""
     kept = [module[s.start : s.end] for s in sections(module, what) if not (s.id == CUSTOM and s.name.startswith(drop))]
     return module[:8] + b"".join(kept)

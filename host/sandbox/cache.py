@@ -1,4 +1,4 @@
-"""The cache of compiled modules: native code on disk, so every entry is authenticated before it is mapped.
+"""The cache of compiled modules and components: native code on disk, so every entry is authenticated before it is mapped.
 
 `STATE/compiled/HEX-ENGINE.cwasm` is the code. `HEX-ENGINE.tag` is a nonce and an AES-256-GCM seal (NIST SP 800-38D) of digest, engine and hooks with
 the code as associated data, under a key that never leaves the node. Both are written to temporary files, synced and linked into place. A mapped file
@@ -9,20 +9,24 @@ import mmap
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from wasmtime import Module, WasmtimeError
 
-from host.core import cbor
+from host.core import cbor, wasm
 from host.core.errors import MalformedModule, TooLarge
 from host.core.files import storage_error
 from host.core.limits import DEFAULT, Limits
 from host.core.manifest import Manifest
 from host.core.text import safe
-from host.sandbox.checks import check_bytes, check_types
 from host.sandbox.compiler import compile_module
-from host.sandbox.engine import SkillEngine, engine_id
+from host.sandbox.engine import SkillEngine
+from host.sandbox.tiers import CORE, TIERS, Tier, tier_of
+
+if TYPE_CHECKING:
+    from wasmtime.component import Component
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -43,30 +47,32 @@ class CompiledCache:
 
     def _sweep(self) -> None:
         # Code for another version of wasmtime or of the rules is never loaded again.
+        known = tuple(f"-{tier.engine_id()}" for tier in TIERS)
         for pattern in ("*.cwasm", "*.tag"):
             for path in self._directory.glob(pattern):
-                if not path.stem.endswith(f"-{engine_id()}") and not path.name.startswith("."):
+                if not path.stem.endswith(known) and not path.name.startswith("."):
                     path.unlink(missing_ok=True)
 
-    def module(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> Module:
-        """The compiled module of the bundle `data`, from the cache or compiled now in a child process.
+    def module(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> "Module | Component":
+        """The compiled module or component of the bundle `data`, from the cache or compiled now in a child process.
 
         Raises MalformedModule for a module that breaks a rule of ABI 1, StorageFull when it cannot be kept.
         """
         found = self.load(engine, digest, manifest)
         return self._compile(engine, data, digest, manifest) if found is None else found
 
-    def load(self, engine: SkillEngine, digest: str, manifest: Manifest) -> Module | None:
+    def load(self, engine: SkillEngine, digest: str, manifest: Manifest) -> "Module | Component | None":
         """The module, or None where there is no authentic entry; one that is not authentic is removed."""
-        code, tag = self._paths(digest)
+        tier = next((tier for tier in TIERS if self._paths(tier, digest)[0].exists()), CORE)
+        code, tag = self._paths(tier, digest)
         try:
             with open(tag, "rb", opener=_no_symlink) as file:
                 sealed = file.read()
             with open(code, "rb", opener=_no_symlink) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 header = self._mac.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], memoryview(mapped))
-                if header != _header(digest, manifest):
+                if header != _header(tier, digest, manifest):
                     raise InvalidTag
-                return Module.deserialize_file(engine.engine, f"/proc/self/fd/{file.fileno()}")
+                return tier.deserialize(engine, f"/proc/self/fd/{file.fileno()}")
         except FileNotFoundError:
             return None
         except (InvalidTag, WasmtimeError, ValueError, OSError):
@@ -76,24 +82,25 @@ class CompiledCache:
 
     def drop(self, digest: str) -> None:
         """Unlinks an entry, so that the next use compiles it anew."""
-        for path in self._paths(digest):
+        for path in (path for tier in TIERS for path in self._paths(tier, digest)):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise storage_error(error, f"{path.name}: cannot be removed from {self._directory}") from error
 
-    def _compile(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> Module:
+    def _compile(self, engine: SkillEngine, data: bytes, digest: str, manifest: Manifest) -> "Module | Component":
         # What is returned was mapped from the file that this process made: an entry of another process may stand there half-published.
-        check_bytes(data, manifest.name)
+        tier = tier_of(data)
+        tier.check_bytes(data, manifest.name)
         stem = self._directory / f".tmp-{secrets.token_hex(8)}"
         source, compiled, tag = stem.with_suffix(".wasm"), stem.with_suffix(".cwasm"), stem.with_suffix(".tag")
         try:
             source.write_bytes(data)
-            compile_module(source, compiled, manifest.name, self._limits)
-            module = Module.deserialize_file(engine.engine, str(compiled))
-            check_types(module, manifest)
-            self._seal(compiled, tag, digest, manifest)
-            self._publish(compiled, tag, digest)
+            compile_module(source, compiled, manifest.name, self._limits, component=wasm.is_component(data))
+            module = tier.deserialize(engine, str(compiled))
+            tier.check_types(engine, module, manifest)
+            self._seal(tier, compiled, tag, digest, manifest)
+            self._publish(tier, compiled, tag, digest)
             return module
         except WasmtimeError as error:
             reason = str(error).partition("Caused by:")[2] or str(error)  # what stands before names a temporary file
@@ -104,27 +111,27 @@ class CompiledCache:
             for path in (source, compiled, tag):
                 path.unlink(missing_ok=True)
 
-    def _seal(self, compiled: Path, tag: Path, digest: str, manifest: Manifest) -> None:
+    def _seal(self, tier: Tier, compiled: Path, tag: Path, digest: str, manifest: Manifest) -> None:
         code = compiled.read_bytes()
         if len(code) > self._limits.compiled_bytes_max:
             raise TooLarge(f"{manifest.name}: compiles to {len(code)} bytes, at most {self._limits.compiled_bytes_max} are kept")
         nonce = secrets.token_bytes(NONCE_BYTES)
         with tag.open("xb") as file:
-            file.write(nonce + self._mac.encrypt(nonce, _header(digest, manifest), code))
+            file.write(nonce + self._mac.encrypt(nonce, _header(tier, digest, manifest), code))
             file.flush()
             os.fsync(file.fileno())
 
-    def _publish(self, compiled: Path, tag: Path, digest: str) -> None:
+    def _publish(self, tier: Tier, compiled: Path, tag: Path, digest: str) -> None:
         # link() fails where the name is taken, so nothing that may be mapped is ever replaced.
         self.drop(digest)
-        for source, target in zip((compiled, tag), self._paths(digest), strict=True):
+        for source, target in zip((compiled, tag), self._paths(tier, digest), strict=True):
             try:
                 os.link(source, target)
             except FileExistsError:
                 return  # another process of this node was faster; its entry is authenticated like any other
 
-    def _paths(self, digest: str) -> tuple[Path, Path]:
-        stem = f"{digest.removeprefix('sha256:')}-{engine_id()}"
+    def _paths(self, tier: Tier, digest: str) -> tuple[Path, Path]:
+        stem = f"{digest.removeprefix('sha256:')}-{tier.engine_id()}"
         return self._directory / f"{stem}.cwasm", self._directory / f"{stem}.tag"
 
 
@@ -133,6 +140,6 @@ def _no_symlink(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
-def _header(digest: str, manifest: Manifest) -> bytes:
+def _header(tier: Tier, digest: str, manifest: Manifest) -> bytes:
     # The hooks are sealed in, because their types were checked for these names only.
-    return cbor.encode([digest, engine_id(), list(manifest.hooks)])
+    return cbor.encode([digest, tier.engine_id(), list(manifest.hooks)])

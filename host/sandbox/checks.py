@@ -1,6 +1,6 @@
 """What must hold of a module before an unchecked call may enter it. Run once, before its compiled code is cached."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from wasmtime import FuncType, MemoryType, Module, ValType
 
@@ -14,6 +14,10 @@ NAMESPACE = f"snapcount:host/{ABI}"
 IMPORTS_MAX = 64
 EXPORTS_MAX = 1024
 SECTION_IMPORT, SECTION_EXPORT = 2, 7
+
+HOOK_PREFIX = "hook_"
+HOOKS_SHOWN = 8
+WASI_HINT = "; a core module has no WASI: compile for a target without an operating system (docs/languages.md), or make it a component"
 
 HOOK_TYPE = (("i32", "i32"), ("i64",))
 ALLOC_TYPE = (("i32",), ("i32",))
@@ -31,7 +35,9 @@ assert frozenset(IMPORT_TYPES) == KNOWN_IMPORTS
 
 
 def check_bytes(data: bytes, what: str) -> None:
-    """Before compiling: binary not text, no start function, no flood of imports or exports."""
+    """Before compiling: a core module, binary not text, no start function, no flood of imports or exports."""
+    if wasm.is_component(data):
+        raise MalformedModule(f"{what}: expected a core module, found a component")
     for section in wasm.sections(data, what):
         if section.id == wasm.START:
             raise MalformedModule(f"{what}: it has a start function, which would run before any limit of a call; remove it")
@@ -57,14 +63,26 @@ def check_types(module: Module, manifest: Manifest) -> None:
         _expect(exports, f"hook_{hook}", HOOK_TYPE, manifest)
     for imported in module.imports:
         if imported.module != NAMESPACE or imported.name not in IMPORT_TYPES:
+            hint = WASI_HINT if imported.module.startswith("wasi") else ""
             raise Incompatible(
-                f"{manifest.name}: imports {safe(imported.module, 64)}.{safe(imported.name or '', 64)}, which this host does not offer; it offers {NAMESPACE}: {', '.join(sorted(IMPORT_TYPES))}"
+                f"{manifest.name}: imports {safe(imported.module, 64)}.{safe(imported.name or '', 64)}, which this host does not offer; "
+                f"it offers {NAMESPACE}: {', '.join(sorted(IMPORT_TYPES))}{hint}"
             )
         found = _shape(imported.type)
         if found != IMPORT_TYPES[imported.name]:
             raise MalformedModule(
                 f"{manifest.name}: import {imported.name}: expected {_words(IMPORT_TYPES[imported.name])}, found {_words(found)}"
             )
+
+
+def require_every_hook_named(module: Module, manifest: Manifest) -> None:
+    """Raises MalformedModule for a hook that the module exports and the manifest does not list: nobody would ever call it."""
+    surplus = sorted(set(_hooks(export.name for export in module.exports)) - set(manifest.hooks))
+    if surplus:
+        raise MalformedModule(
+            f"{manifest.name}: the module exports {', '.join(f'hook_{safe(hook, 64)}' for hook in surplus)}, which the manifest does not list under hooks: "
+            "add it there, or remove the function"
+        )
 
 
 def value_type(name: str) -> ValType:
@@ -74,10 +92,19 @@ def value_type(name: str) -> ValType:
 
 def _expect(exports: Mapping[str, object], name: str, wanted: tuple[tuple[str, ...], tuple[str, ...]], manifest: Manifest) -> None:
     if name not in exports:
-        raise MalformedModule(f"{manifest.name}: the export {name} is missing")
+        hint = ""
+        if name.startswith(HOOK_PREFIX):
+            there = ", ".join(f"{HOOK_PREFIX}{safe(hook, 64)}" for hook in sorted(_hooks(exports))[:HOOKS_SHOWN]) or "no hook"
+            hint = f", though the manifest lists the hook {name.removeprefix(HOOK_PREFIX)}; it exports {there}"
+        raise MalformedModule(f"{manifest.name}: the export {name} is missing{hint}")
     found = _shape(exports[name])
     if found != wanted:
         raise MalformedModule(f"{manifest.name}: export {name}: expected {_words(wanted)}, found {_words(found)}")
+
+
+def _hooks(exports: Iterable[str]) -> list[str]:
+    """The names of the hooks among the exports."""
+    return [name.removeprefix(HOOK_PREFIX) for name in exports if name.startswith(HOOK_PREFIX)]
 
 
 def _shape(kind: object) -> tuple[tuple[str, ...], tuple[str, ...]] | None:

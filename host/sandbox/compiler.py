@@ -15,11 +15,12 @@ from host.sandbox.compile_child import EXIT_INVALID
 PACKAGES = Path(__file__).resolve().parents[2]
 
 
-def compile_module(source: Path, target: Path, what: str, limits: Limits = DEFAULT) -> None:
-    """Compiles the wasm file `source` into `target`. Raises MalformedModule for an invalid or too costly module; then there is no target."""
+def compile_module(source: Path, target: Path, what: str, limits: Limits = DEFAULT, *, component: bool = False) -> None:
+    """Compiles the wasm file `source` into `target`, a component under limits of its own. Raises MalformedModule for an invalid or too costly module; then there is no target."""
+    memory_bytes_max, cpu_s_max, wall_s_max = _bounds(limits, component)
     command = [
         sys.executable, "-P", "-m", "host.sandbox.compile_child", str(source), str(target),
-        str(limits.compile_memory_bytes_max), str(limits.compile_cpu_s_max),
+        str(memory_bytes_max), str(cpu_s_max),
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(PACKAGES)}
     try:
@@ -29,12 +30,12 @@ def compile_module(source: Path, target: Path, what: str, limits: Limits = DEFAU
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            timeout=limits.compile_wall_s_max,
+            timeout=wall_s_max,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         target.unlink(missing_ok=True)
-        raise MalformedModule(f"{what}: compiling it took more than {limits.compile_wall_s_max} s and was stopped") from error
+        raise MalformedModule(f"{what}: compiling it took more than {wall_s_max} s and was stopped") from error
     except OSError as error:
         raise HostFault(f"{what}: the compiling process could not be started: {error.strerror}") from error
     if ended.returncode == 0:
@@ -42,13 +43,20 @@ def compile_module(source: Path, target: Path, what: str, limits: Limits = DEFAU
     target.unlink(missing_ok=True)
     said = safe(ended.stderr.decode("utf-8", "replace").strip().splitlines()[-1] if ended.stderr.strip() else "")
     if ended.returncode == EXIT_INVALID:
-        raise MalformedModule(f"{what}: not a module that ABI 1 allows: {said}")
+        raise MalformedModule(f"{what}: not a {'component' if component else 'module'} that ABI 1 allows: {said}")
     if ended.returncode == -signal.SIGXCPU:
-        raise MalformedModule(f"{what}: compiling it took more than {limits.compile_cpu_s_max} s of processor time and was stopped")
+        raise MalformedModule(f"{what}: compiling it took more than {cpu_s_max} s of processor time and was stopped")
     if b"No space left" in ended.stderr:
         raise StorageFull(f"{what}: no space left on the disk for the compiled module")
     if ended.returncode in (-signal.SIGABRT, -signal.SIGKILL) or b"memory" in ended.stderr.lower():
-        raise MalformedModule(f"{what}: compiling it needs more than {limits.compile_memory_bytes_max >> 20} MiB of memory and was stopped")
+        raise MalformedModule(f"{what}: compiling it needs more than {memory_bytes_max >> 20} MiB of memory and was stopped")
     if ended.returncode < 0:
         raise MalformedModule(f"{what}: compiling it ended the compiler with signal {-ended.returncode}")
     raise HostFault(f"{what}: the compiling process ended with {ended.returncode}: {said}")
+
+
+def _bounds(limits: Limits, component: bool) -> tuple[int, int, int]:
+    """Bytes of memory, seconds of processor time, and seconds."""
+    if component:
+        return limits.component_compile_memory_bytes_max, limits.component_compile_cpu_s_max, limits.component_compile_wall_s_max
+    return limits.compile_memory_bytes_max, limits.compile_cpu_s_max, limits.compile_wall_s_max

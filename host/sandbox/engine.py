@@ -1,4 +1,4 @@
-"""The WebAssembly engine: one for the process, with pooled instances, fuel, and a clock for deadlines.
+"""The WebAssembly engine of core modules: one for the process, with pooled instances, fuel, and a clock for deadlines.
 
 Only what ABI 1 needs is switched on. Everything that could make two nodes disagree (NaN bits, relaxed SIMD, threads) is off.
 """
@@ -9,11 +9,15 @@ import threading
 import time
 from functools import cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from wasmtime import Config, Engine
 from wasmtime import _ffi as ffi
 
 from host.core.limits import DEFAULT, Limits
+
+if TYPE_CHECKING:
+    from host.sandbox.component_engine import ComponentEngine
 
 # Each is a property of wasmtime.Config; wasmtime switches several of them on by default.
 PROPOSALS_OFF = (
@@ -71,14 +75,26 @@ class SkillEngine:
         _pool(made, limits)
         self.limits = limits
         self.engine = Engine(made)
+        self._components: ComponentEngine | None = None
+        self._making = threading.Lock()
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="snapcount-epoch", daemon=True)
         self._ticker.start()
 
+    @property
+    def components(self) -> "ComponentEngine":
+        """The engine of components, made at first use."""
+        from host.sandbox.component_engine import ComponentEngine  # a node without components does without
+
+        with self._making:
+            if self._components is None:
+                self._components = ComponentEngine(self.limits)
+            return self._components
+
     def interrupt(self) -> None:
         """Ends every call that is running now, as if its deadline had passed: for a host that stops."""
         for _ in range(self.ticks(self.limits.deadline_ms_max)):
-            self.engine.increment_epoch()
+            self._advance()
 
     def ticks(self, deadline_ms: int) -> int:
         """The deadline in epochs: at least `deadline_ms`, at most two ticks more."""
@@ -90,8 +106,13 @@ class SkillEngine:
         while not self._stop.wait(max(0.0, began + (ticks + 1) * period_s - time.monotonic())):
             due = int((time.monotonic() - began) / period_s)
             for _ in range(min(due - ticks, TICKS_CAUGHT_UP_MAX)):
-                self.engine.increment_epoch()
+                self._advance()
             ticks = due
+
+    def _advance(self) -> None:
+        self.engine.increment_epoch()
+        if self._components is not None:
+            self._components.engine.increment_epoch()
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 import wasmtime
 
@@ -38,13 +39,26 @@ class Fault(IntEnum):
     CLOSED = 9
 
 
+class Trapped(Protocol):
+    """What is read of a trap: `wasmtime.Trap`, or what stands for one of a component."""
+
+    @property
+    def trap_code(self) -> wasmtime.TrapCode | None: ...
+
+    @property
+    def message(self) -> str: ...
+
+    @property
+    def frames(self) -> list[wasmtime.Frame]: ...
+
+
 @dataclass
 class CallFault(Exception):
     """The raw facts: what happened, a number, and the trap, error or host exception behind it."""
 
     kind: Fault
     detail: int = 0
-    trap: wasmtime.Trap | None = None
+    trap: Trapped | None = None
     error: wasmtime.WasmtimeError | None = None
     pending: BaseException | None = None
 
@@ -82,7 +96,7 @@ def _refused(said: str, skill: str, limits: SkillLimits) -> SnapcountError:
     return MalformedModule(f"{skill}: could not be instantiated: {said}")
 
 
-def _trap(trap: wasmtime.Trap, skill: str, limits: SkillLimits, memory_bytes: int) -> SnapcountError:
+def _trap(trap: Trapped, skill: str, limits: SkillLimits, memory_bytes: int) -> SnapcountError:
     code = trap.trap_code
     frames = tuple(_where(frame) for frame in trap.frames[: DEFAULT.backtrace_frames_max])
     at = f" in {frames[0]}" if frames else ""

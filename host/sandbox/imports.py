@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from threading import get_ident
 from typing import NoReturn, Protocol
 
+import msgspec
+
 from host.core import cbor, flags
 from host.core.capabilities import FLAGS, Grant
 from host.core.clock import Clock, Random
@@ -27,6 +29,7 @@ from host.core.text import safe
 LEVELS = ("debug", "info", "warning", "error")
 OVER_CALLS, OVER_FUEL = 1, 2
 STATE_STORED, STATE_FULL = 0, -2
+HOST_CALL_BYTES = 64  # what a noted call takes besides what it holds
 
 
 class StateStore(Protocol):
@@ -46,6 +49,30 @@ LogSink = Callable[[str, str], None]
 """Takes a level and a line that is safe to print."""
 
 
+class HostCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a guest asked of the host, by the import's name, and what it was told; `failed` is of `call` alone. A log line is told nothing."""
+
+    name: str
+    asked: tuple[bytes | int, ...]
+    answer: bytes | int | None
+    failed: bool = False
+
+
+class HostNotes:
+    """The host calls of one hook call, in order. `whole` is false once they had more than `bytes_max` together; the rest is then not noted."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.calls: list[HostCall] = []
+        self.whole = True
+        self._left = bytes_max
+
+    def add(self, call: HostCall) -> None:
+        self._left -= HOST_CALL_BYTES + sum(len(part) for part in (*call.asked, call.answer) if isinstance(part, bytes))
+        self.whole &= self._left >= 0
+        if self.whole:
+            self.calls.append(call)
+
+
 class HostServices:
     """Serves the instances of one skill. Counting is the instance's business; here is only noted in which calls a command was refused.
 
@@ -62,29 +89,54 @@ class HostServices:
         self._limits = limits
         self.halted = ""
         self._refusing: set[int] = set()
+        self._noting: dict[int, HostNotes] = {}
+
+    def note(self, notes: HostNotes | None) -> HostNotes | None:
+        """Has what is asked on this thread noted from now on, or, with None, no more. What it was noted in before."""
+        before = self._noting.pop(get_ident(), None)
+        if notes is not None:
+            self._noting[get_ident()] = notes
+        return before
 
     def log(self, level: int, line: bytes) -> None:
+        if self._noting:
+            self._note("log", (level, line), None)
         name = LEVELS[level] if 0 <= level < len(LEVELS) else LEVELS[-1]
         self._sink(name, safe(line, self._limits.log_line_bytes_max))
 
     def now_ms(self) -> int:
-        return self._clock.now_ms()
+        answer = self._clock.now_ms()
+        if self._noting:
+            self._note("now_ms", (), answer)
+        return answer
 
     def random(self, size: int) -> bytes:
-        return self._random.token(size)
+        answer = self._random.token(size)
+        if self._noting:
+            self._note("random", (size,), answer)
+        return answer
 
     def state_get(self, key: bytes) -> bytes | None:
         assert self._state is not None, "state is linked only when it was granted"
-        return self._state.get(self._key(key))
+        answer = self._state.get(self._key(key))
+        if self._noting:
+            self._note("state_get", (key,), answer)
+        return answer
 
     def state_set(self, key: bytes, value: bytes) -> int:
-        assert self._state is not None, "state is linked only when it was granted"
-        if len(value) > self._limits.state_value_bytes_max:
-            return STATE_FULL
-        return STATE_STORED if self._state.set(self._key(key), value) else STATE_FULL
+        answer = STATE_STORED if len(value) <= self._limits.state_value_bytes_max and self._keep(self._key(key), value) else STATE_FULL
+        if self._noting:
+            self._note("state_set", (key, value), answer)
+        return answer
 
     def call(self, capability: bytes, request: bytes, room: int) -> tuple[bool, bytes]:
         """Asks a driver; (failed, CBOR). A refusal is an answer to the guest, not the end of its call."""
+        failed, answer = self._asked(capability, request, room)
+        if self._noting:
+            self._note("call", (capability, request), answer, failed)
+        return failed, answer
+
+    def _asked(self, capability: bytes, request: bytes, room: int) -> tuple[bool, bytes]:
         if room < self._limits.driver_reply_bytes_max:
             raise ReplyInvalid(f"{self._skill}: call needs room for {self._limits.driver_reply_bytes_max} bytes of reply, it gave {room}")
         if self.halted:
@@ -124,6 +176,15 @@ class HostServices:
 
     def bad_span(self, pointer: int, length: int) -> NoReturn:
         raise ReplyInvalid(f"{self._skill}: gave the host {length} bytes at {pointer}, which are not in its memory")
+
+    def _note(self, name: str, asked: tuple[bytes | int, ...], answer: bytes | int | None, failed: bool = False) -> None:
+        notes = self._noting.get(get_ident())
+        if notes is not None:
+            notes.add(HostCall(name, asked, answer, failed))
+
+    def _keep(self, key: bytes, value: bytes) -> bool:
+        assert self._state is not None, "state is linked only when it was granted"
+        return self._state.set(key, value)
 
     def _answering(self, capability: str) -> Ask | None:
         """Who answers for a capability; None where it was not granted."""

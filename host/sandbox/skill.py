@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 import wasmtime
@@ -21,16 +21,19 @@ from host.sandbox.faults import CallFault, typed
 from host.sandbox.imports import HostServices
 from host.sandbox.plain import PlainInstance
 
+if TYPE_CHECKING:
+    from wasmtime.component import Component
+
 REQUEST_BYTES_MAX = DEFAULT.request_bytes_max
 
 
 class LoadedSkill:
-    """A module ready to be instantiated. `path` is "direct" or "plain" (see ARCHITECTURE.md, Sandbox)."""
+    """A module or a component ready to be instantiated. `path` is "direct", "plain" or "component" (see ARCHITECTURE.md, Sandbox)."""
 
     def __init__(
         self,
         engine: SkillEngine,
-        module: wasmtime.Module,
+        module: "wasmtime.Module | Component",
         manifest: Manifest,
         grant: Grant,
         services: HostServices,
@@ -41,17 +44,25 @@ class LoadedSkill:
         self.manifest = manifest
         self.limits = manifest.limits.capped(limits)
         self.name = f"{manifest.name} {manifest.version}"
-        imports = require_granted(module, manifest, grant)
-        self.path = "plain" if force_plain or direct.unavailable() else "direct"
+        self.ticks = engine.ticks(self.limits.deadline_ms)
+        self._indices = {hook: index for index, hook in enumerate(manifest.hooks)}
         self._make: Callable[[], Any]
+        imports = require_granted(module, manifest, grant, engine)
+        if not isinstance(module, wasmtime.Module):
+            from host.sandbox.component import ComponentInstance, ComponentTemplate
+
+            self.path = "component"
+            self._make = partial(
+                ComponentInstance, ComponentTemplate(engine.components, module, manifest, services, self.limits, limits, self.ticks)
+            )
+            return
+        self.path = "plain" if force_plain or direct.unavailable() else "direct"
         if self.path == "direct":
             from cython_core.direct import DirectInstance
 
             self._make = partial(DirectInstance, direct.template(engine, module, manifest, imports, services, self.limits, limits))
         else:
             self._make = partial(PlainInstance, engine, module, manifest, services, imports, self.limits, limits)
-        self._indices = {hook: index for index, hook in enumerate(manifest.hooks)}
-        self.ticks = engine.ticks(self.limits.deadline_ms)
 
     def instance(self) -> "SkillInstance":
         """A new instance with its own memory. Raises Busy, MemoryExceeded, or what instantiation trapped with."""
@@ -148,8 +159,13 @@ def refusal(reply: bytes, skill: str) -> SkillRefused:
     return SkillRefused(f"{skill}: {code}: {safe(answer.message)}", code)
 
 
-def require_granted(module: wasmtime.Module, manifest: Manifest, grant: Grant) -> frozenset[str]:
+def require_granted(module: "wasmtime.Module | Component", manifest: Manifest, grant: Grant, engine: SkillEngine) -> frozenset[str]:
     """The imports to link: those the module has. Raises CapabilityDenied for one that was not granted."""
+    if not isinstance(module, wasmtime.Module):
+        from host.sandbox.component_checks import imported, require_interfaces
+
+        require_interfaces(module, engine.components.engine, manifest, grant)
+        return frozenset(interface for interface, _ in imported(module, engine.components.engine))
     wanted = frozenset(imported.name or "" for imported in module.imports)
     missing = sorted(wanted - grant.imports())
     if missing:

@@ -36,16 +36,22 @@ def require_compatible(manifest: Manifest, facts: NodeFacts) -> None:
     if manifest.generations and facts.generation not in manifest.generations:
         runs_on = ", ".join(map(str, manifest.generations))
         raise Incompatible(f"{what}: runs on hardware generations {runs_on}, this node is generation {facts.generation}")
-    if manifest.host_min and version_key(facts.host) < version_key(manifest.host_min):
-        raise Incompatible(f"{what}: needs host {manifest.host_min} or newer, this is host {facts.host}")
-    lacking = ", ".join(sorted(set(manifest.features or ()) - FEATURES))
-    if lacking:
-        raise Incompatible(f"{what}: needs the host features {lacking}; host {facts.host} has {', '.join(sorted(FEATURES))}")
+    require_host(manifest, facts.host)
     try:
         require_known_hooks(manifest.hooks, what)
     except UsageError as error:
         raise Incompatible(str(error)) from error
     grant(what, manifest.capabilities, facts.allowed)
+
+
+def require_host(manifest: Manifest, host: str) -> None:
+    """Raises Incompatible for a skill that needs a newer host, or features that this one has not."""
+    what = f"{manifest.name} {manifest.version}"
+    if manifest.host_min and version_key(host) < version_key(manifest.host_min):
+        raise Incompatible(f"{what}: needs host {manifest.host_min} or newer, this is host {host}")
+    lacking = ", ".join(sorted(set(manifest.features or ()) - FEATURES))
+    if lacking:
+        raise Incompatible(f"{what}: needs the host features {lacking}; host {host} has {', '.join(sorted(FEATURES))}")
 
 
 def host_version() -> str:

@@ -8,7 +8,7 @@ Rules of `settle`:
 - files are written so that a client, and a kill, in between finds the old state or the new one: lanes and targets, snapshot, root, timestamp.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from registry.trust.roles import LIFETIME, OFFLINE, ROOT, SNAPSHOT, TARGETS, TIM
 from registry.trust.signer import PyNaClSigner
 
 State = dict[str, Metadata[Any] | None]
+Publish = Callable[[str, Metadata[Any]], None]
 
 
 def renew(directory: Path, now: datetime, online: Mapping[str, SigningKey] | None = None) -> list[str]:
@@ -46,12 +47,8 @@ def settle(repository: TrustRepository, now: datetime, online: Mapping[str, Sign
     root = after[ROOT]
     assert root is not None
     signers = {role: _signer(root.signed, role, online) for role in (SNAPSHOT, TIMESTAMP)}
-    done: list[str] = []
     changed = [role for role in OFFLINE if after[role] is not state[role]]
-
-    def publish(role: str, metadata: Metadata[Any]) -> None:
-        repository.publish(role, metadata)
-        done.append(f"{role} {metadata.signed.version}")
+    done, publish = _publishing(repository)
 
     for role in (*LANES, TARGETS):
         if role in changed:
@@ -68,12 +65,8 @@ def settle(repository: TrustRepository, now: datetime, online: Mapping[str, Sign
 
 def set_expiry(repository: TrustRepository, role: str, expires: datetime, online: Mapping[str, SigningKey], now: datetime) -> list[str]:
     """Signs snapshot or timestamp anew with this expiry, and what hangs on it. The caller holds the lock."""
-    root, done = repository.root(), list[str]()
-
-    def publish(named: str, metadata: Metadata[Any]) -> None:
-        repository.publish(named, metadata)
-        done.append(f"{named} {metadata.signed.version}")
-
+    root = repository.root()
+    done, publish = _publishing(repository)
     if role == SNAPSHOT:
         _renew_snapshot(repository, root, _signer(root, SNAPSHOT, online), now, publish, expires)
         _renew_timestamp(repository, root, _signer(root, TIMESTAMP, online), now, publish)
@@ -131,6 +124,17 @@ def _blocked(repository: TrustRepository, state: State, after: State) -> str | N
     return None
 
 
+def _publishing(repository: TrustRepository) -> tuple[list[str], Publish]:
+    """What publishes, and the list of what it has published."""
+    done: list[str] = []
+
+    def publish(role: str, metadata: Metadata[Any]) -> None:
+        repository.publish(role, metadata)
+        done.append(f"{role} {metadata.signed.version}")
+
+    return done, publish
+
+
 def _signer(root: Root, role: str, online: Mapping[str, SigningKey]) -> PyNaClSigner:
     for keyid in root.roles[role].keyids:
         if keyid in online:
@@ -139,29 +143,33 @@ def _signer(root: Root, role: str, online: Mapping[str, SigningKey]) -> PyNaClSi
 
 
 def _renew_snapshot(
-    repository: TrustRepository, root: Root, signer: PyNaClSigner, now: datetime, publish: Any, expires: datetime | None = None
+    repository: TrustRepository, root: Root, signer: PyNaClSigner, now: datetime, publish: Publish, expires: datetime | None = None
 ) -> None:
     meta = {f"{role}.json": _meta(repository, role) for role in (TARGETS, *LANES)}
     former = repository.current(SNAPSHOT)
-    if expires is None and former is not None and former.signed.meta == meta and not _stale(root, SNAPSHOT, former, now):
-        return
-    version = 1 if former is None else former.signed.version + 1
-    metadata = Metadata(Snapshot(version=version, expires=expires or now + LIFETIME[SNAPSHOT], meta=meta))
-    metadata.sign(signer)
-    publish(SNAPSHOT, metadata)
+    due = expires is not None or former is None or former.signed.meta != meta or _stale(root, SNAPSHOT, former, now)
+    if due:
+        until = expires or now + LIFETIME[SNAPSHOT]
+        _sign_on(SNAPSHOT, former, Snapshot(expires=until, meta=meta), signer, publish)
 
 
 def _renew_timestamp(
-    repository: TrustRepository, root: Root, signer: PyNaClSigner, now: datetime, publish: Any, expires: datetime | None = None
+    repository: TrustRepository, root: Root, signer: PyNaClSigner, now: datetime, publish: Publish, expires: datetime | None = None
 ) -> None:
     meta = _meta(repository, SNAPSHOT)
     former = repository.current(TIMESTAMP)
-    if expires is None and former is not None and former.signed.snapshot_meta == meta and not _stale(root, TIMESTAMP, former, now):
-        return
-    version = 1 if former is None else former.signed.version + 1
-    metadata = Metadata(Timestamp(version=version, expires=expires or now + LIFETIME[TIMESTAMP], snapshot_meta=meta))
+    due = expires is not None or former is None or former.signed.snapshot_meta != meta or _stale(root, TIMESTAMP, former, now)
+    if due:
+        until = expires or now + LIFETIME[TIMESTAMP]
+        _sign_on(TIMESTAMP, former, Timestamp(expires=until, snapshot_meta=meta), signer, publish)
+
+
+def _sign_on(role: str, former: Metadata[Any] | None, signed: Snapshot | Timestamp, signer: PyNaClSigner, publish: Publish) -> None:
+    """Publishes it as the version after the former one."""
+    signed.version = 1 if former is None else former.signed.version + 1
+    metadata: Metadata[Any] = Metadata(signed)
     metadata.sign(signer)
-    publish(TIMESTAMP, metadata)
+    publish(role, metadata)
 
 
 def _meta(repository: TrustRepository, role: str) -> MetaFile:

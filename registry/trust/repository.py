@@ -7,11 +7,8 @@ DIR/trust/online/     *.key (0600): the keys of snapshot and timestamp
 ```
 """
 
-import fcntl
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +31,9 @@ class TrustRepository:
         self.metadata = self.folder / METADATA
         self.online = self.folder / "online"
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """One process at a time; waits for the other."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise files.storage_error(error, f"{self.folder}: cannot be used for trust metadata") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+        return files.locked(self.folder, "trust metadata", ".lock")
 
     def path(self, role: str, version: int) -> Path:
         """Where this version of a role is published."""

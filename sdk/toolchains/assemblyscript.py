@@ -7,23 +7,22 @@ manifest: it exports what docs/abi.md wants and calls the skill's functions by t
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from host.core import files
-from host.core.errors import UsageError
 from host.core.text import safe
 from host.plugins.contract import SHAPES, STREAMING
 from sdk.project import Project
-from sdk.toolchains.process import GUEST, BuildFailed, bounded, cache_folder, probe, run
+from sdk.toolchains.npm import Package, installed, node_for
+from sdk.toolchains.process import GUEST, run
 
 VERSION = "0.28.20"
-NODE_MAJOR_MIN = 20
 PINS = Path(__file__).resolve().parent / "npm"
 ENTRY = "snapcount-entry.ts"
 ASC = Path("node_modules") / "assemblyscript" / "bin" / "asc.js"
-GET_NODE = f"install Node.js {NODE_MAJOR_MIN} or newer with npm (nodejs.org, or the distribution's packages nodejs and npm)"
+PACKAGE = Package(
+    "assemblyscript", VERSION, PINS, ASC, by_hand=f"run `npm install assemblyscript@{VERSION}` in the skill's folder; "
+)  # fmt: skip
 # An abort is a trap, not an import; the names of functions stay, for backtraces; everything that docs/abi.md does not allow is off by default.
 FLAGS = (
     "--runtime", "incremental", "--debug", "--noColors", "--use", "abort=~lib/snapcount/entry/trap", "--exportStart", "start",
@@ -69,18 +68,12 @@ def entry(hooks: tuple[str, ...], source: Path) -> str:
 def describe() -> str:
     """The pinned compiler, which is installed if it is not there yet. Raises UsageError where Node.js or npm is missing."""
     find(None, lambda line: None)
-    return f"assemblyscript {VERSION}, Node.js {probe(['node', '--version'])}"
+    return f"assemblyscript {VERSION}, Node.js {node_for('AssemblyScript')}"
 
 
 def find(folder: Path | None, say: Callable[[str], None]) -> Path:
     """The compiler's script: the project's own, else the pinned one, which npm installs at first use. Raises UsageError that says what is missing."""
-    if shutil.which("node") is None:
-        raise UsageError(f"the AssemblyScript compiler needs Node.js, which is missing: {GET_NODE}")
-    node = probe(["node", "--version"])
-    if int((re.match(r"v(\d+)", node) or ["", "0"])[1]) < NODE_MAJOR_MIN:
-        raise UsageError(
-            f"the AssemblyScript compiler needs Node.js {NODE_MAJOR_MIN} or newer, found {node or 'one that does not start'}: {GET_NODE}"
-        )
+    node_for("AssemblyScript")
     own = None if folder is None else folder.resolve() / ASC
     if own is not None and own.is_file():
         version = json.loads((own.parents[1] / "package.json").read_bytes())["version"]
@@ -89,35 +82,7 @@ def find(folder: Path | None, say: Callable[[str], None]) -> Path:
                 f"compiled with the project's own assemblyscript {safe(version)}: the bytes differ from those of {VERSION}, which others get"
             )
         return own
-    kept = cache_folder() / "toolchains" / f"assemblyscript-{VERSION}"
-    if not (kept / ASC).is_file():
-        _install(kept, say)
-    return kept / ASC
-
-
-def _install(kept: Path, say: Callable[[str], None]) -> None:
-    """Lets npm install what the lock file names, by digest, into a folder beside `kept`, which it becomes at the end."""
-    if shutil.which("npm") is None:
-        raise UsageError(
-            f"assemblyscript {VERSION} is missing: run `npm install assemblyscript@{VERSION}` in the skill's folder; npm is missing too: {GET_NODE}"
-        )
-    say(f"installing assemblyscript {VERSION} into {kept}, once")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{kept.name}-", dir=kept.parent) as scratch:
-        partial = Path(scratch) / "made"
-        shutil.copytree(PINS, partial)
-        code, output = bounded(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], partial, "npm", {})
-        if code != 0 or not (partial / ASC).is_file():
-            raise BuildFailed(f"npm could not install assemblyscript {VERSION}: {safe(_npm_error(output))}; is there a network?", output)
-        try:
-            partial.rename(kept)
-        except OSError as error:  # another build was faster
-            if not (kept / ASC).is_file():
-                raise files.storage_error(error, f"{kept}: cannot be made") from error
-
-
-def _npm_error(output: str) -> str:
-    return next((line for line in output.splitlines() if re.match(r"npm (error|ERR!)", line)), "it failed")
+    return installed(PACKAGE, say) / ASC
 
 
 def first_error(output: str) -> str:

@@ -1,6 +1,6 @@
 // A skill in AssemblyScript: each exported function that is named like a hook answers it.
 
-import { BidReply, BidRequest, SelfTestReply, SelfTestRequest } from "snapcount";
+import { BidReply, BidRequest, SelfTestReply, SelfTestRequest, fail } from "snapcount";
 
 const MS_PER_HOUR: f64 = 3600000;
 
@@ -10,6 +10,7 @@ export function bid(request: BidRequest): BidReply {
   reply.id = bounty.id;
   reply.cost = (<f64>bounty.work_ms / MS_PER_HOUR) * request.costs.hour;
   const price = reply.cost * (1 + request.margin);
+  if (!isFinite(reply.cost) || !isFinite(price)) return fail<BidReply>("out_of_range", "the cost or the price is beyond all numbers");
   const finish_ms = request.node.queue_ms + bounty.work_ms;
   // A sum that is smaller than what was added has passed the end of 64 bits.
   if (finish_ms < bounty.work_ms || finish_ms > bounty.deadline_ms) {

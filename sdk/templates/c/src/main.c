@@ -1,5 +1,6 @@
 /* A skill in C: SC_HOOK makes the function after it answer the hook of the same name. */
 
+#include "math.h"
 #include "snapcount.h"
 
 #define MS_PER_HOUR 3600000.0
@@ -9,6 +10,7 @@ SC_HOOK(bid, BidRequest, BidReply)
 static sc_status bid(const BidRequest *request, BidReply *reply) {
     const double cost = (double)request->bounty.work_ms / MS_PER_HOUR * request->costs.hour;
     const double price = cost * (1 + request->margin);
+    if (!sc_is_finite(cost) || !sc_is_finite(price)) return sc_fail("out_of_range", "the cost or the price is beyond all numbers");
     const uint64_t finish_ms = request->node.queue_ms + request->bounty.work_ms;
     reply->cost = cost;
     reply->id = request->bounty.id;
