@@ -3,7 +3,6 @@ smallest request that was found to show it is reported. What a request is made f
 """
 
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,18 +12,16 @@ from typing import Any
 import msgspec
 
 from host.core.errors import SkillRefused, SnapcountError, UsageError
+from host.plugins import comparison
+from host.plugins.comparison import Comparison
 from host.plugins.contract import SHAPES
 from sdk import samples, vectors
 from sdk.local import LocalSkill
-from sdk.project import Comparison, Tolerance
 from sdk.shrinking import shrink
 from sdk.testbed import SeededRandom, StillClock
 from sdk.vectors import Vector
 
-FROM_TYPES_SHARE = 0.1  # of the requests that are made up; the rest are changes of the vectors' requests
-ATTEMPTS_MAX = 50  # to make one that is sound
-NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-NO_REPLY = "(outcome)"
+NO_REPLY = comparison.OUTCOME
 
 
 @dataclass(frozen=True)
@@ -125,20 +122,13 @@ def _made_up(hook: str, shared: Sequence[tuple[Path, Vector]], rng: random.Rando
     if not msgspec.structs.fields(shape):
         return  # there is one request only, and the vectors have it
     for _ in range(examples):
-        for _ in range(ATTEMPTS_MAX):
-            from_types = not corpus or rng.random() < FROM_TYPES_SHARE
-            request = samples.fresh(shape, rng) if from_types else samples.changed(rng.choice(corpus), shape, rng)
-            if _typed(hook, request) is not None:
-                yield request
-                break
+        made = samples.made_up(shape, corpus, rng, samples.LONG)
+        if made is not None:
+            yield made[1]
 
 
 def _typed(hook: str, request: dict[str, Any]) -> Any:
-    """The request as the host's struct, or None for one that the host would never send."""
-    try:
-        return msgspec.convert(request, SHAPES[hook][0])
-    except msgspec.ValidationError:
-        return None
+    return samples.sound(SHAPES[hook][0], request)
 
 
 class _Hunt:
@@ -209,57 +199,8 @@ def differences(one: Outcome, other: Outcome, rules: Comparison) -> Iterator[str
         if one != other:
             yield NO_REPLY
         return
-    yield from _fields(one[1], other[1], (), rules)
-
-
-def _fields(one: Any, other: Any, path: tuple[str, ...], rules: Comparison) -> Iterator[str]:
-    where = ".".join(path)
-    match one, other:
-        case dict(), dict():
-            for key in dict.fromkeys([*one, *other]):
-                if (key in one) != (key in other):
-                    yield ".".join((*path, key))
-                elif key in one:
-                    yield from _fields(one[key], other[key], (*path, key), rules)
-        case ((list() | tuple()), (list() | tuple())):
-            if len(one) != len(other):
-                yield where
-            for left, right in zip(one, other, strict=False):
-                yield from _fields(left, right, path, rules)
-        case str(), str():
-            if one != other and not _same_words(one, other, tolerance(rules, where)):
-                yield where
-        case _ if _is_number(one) and _is_number(other):
-            if not near(one, other, tolerance(rules, where)):
-                yield where
-        case _ if one != other or isinstance(one, bool) != isinstance(other, bool):
-            yield where
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _same_words(one: str, other: str, allowed: Tolerance) -> bool:
-    """Whether two sentences differ in their numbers only, and in those by no more than is allowed."""
-    if NUMBER.split(one) != NUMBER.split(other):
-        return False
-    return all(near(float(left), float(right), allowed) for left, right in zip(NUMBER.findall(one), NUMBER.findall(other), strict=True))
-
-
-def near(one: float, other: float, allowed: Tolerance) -> bool:
-    """Whether two numbers lie within the greater of the two allowances."""
-    return one == other or abs(one - other) <= max(allowed.absolute, allowed.relative * max(abs(one), abs(other)))
-
-
-def tolerance(rules: Comparison, where: str) -> Tolerance:
-    """The allowance of a field: that of its longest beginning that is named, or else the default."""
-    parts = where.split(".")
-    for count in range(len(parts), 0, -1):
-        found = rules.fields.get(".".join(parts[:count]))
-        if found is not None:
-            return found
-    return rules.default
+    for found in comparison.differences(one[1], other[1], rules):
+        yield found.field
 
 
 def _at(value: Any, path: list[str]) -> Any:

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import math
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,8 +12,9 @@ TRIES_MAX = 4_000
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def shrink(request: dict[str, Any], shows: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The smallest request found by greedy steps, as dicts and lists. `shows` is false for a request that is not sound, too."""
+def shrink(request: dict[str, Any], shows: Callable[[dict[str, Any]], bool], *, seconds: float = math.inf) -> dict[str, Any]:
+    """The smallest request found by greedy steps, as dicts and lists, in about the time given. `shows` is false for a request that is not sound, too."""
+    until = time.monotonic() + seconds
     best, tries = request, 0
     again = True
     while again:
@@ -20,7 +23,7 @@ def shrink(request: dict[str, Any], shows: Callable[[dict[str, Any]], bool]) -> 
             if _weight(candidate) >= _weight(best):
                 continue
             tries += 1
-            if tries > TRIES_MAX:
+            if tries > TRIES_MAX or time.monotonic() > until:
                 return best
             if shows(candidate):
                 best, again = candidate, True
@@ -62,7 +65,7 @@ def _candidates(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if isinstance(path[-1], str):
             yield _without(request, path)
     for text in sorted({value for _, value in paths if isinstance(value, str)}, key=len, reverse=True):
-        for short in ("", *LETTERS[:8]):
+        for short in ("", *LETTERS[:8], text[: len(text) // 2], text[len(text) // 2 :]):
             yield _renamed(request, text, short)
     for path, value in paths:
         for simple in _simpler(value):

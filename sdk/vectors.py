@@ -3,22 +3,27 @@
 A vector has `about` (how the numbers were found), `hook`, `request`, and either `reply` (the keys that must match) or `error` (`{"code": …}`).
 `before` holds requests of the same hook that are made first, on the same host: what they leave in the skill's state, the request meets. Bytes are base64,
 or an object with the one key `cbor`, whose value stands for its encoding; numbers with a point are floats.
-For `plan_job` the request is `program` (text) or `program_file`, with `settings` and `run`; `limits` may hold the text of a safety.toml for the machine.
-A `null` stands for a key that must be absent. Numbers match within `tolerance`, relative (absolute below 1).
+For `plan_job` the request is `program` (text) or `program_file`, with `settings` and `run`, in pieces that end at the bytes in `cuts`; `limits` may hold the
+text of a safety.toml for the machine.
+A `null` stands for a key that must be absent. Numbers match within `tolerance`, relative (absolute below 1). The host's clock stands still at `now_ms`, its
+random bytes come from a seed, and the flags in `flags` are on.
 """
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from host.core import cbor, safety
 from host.core.errors import MalformedData, SkillRefused, SnapcountError, UsageError
 from host.plugins.contract import SHAPES, PlanSettings, Shape
 from sdk.local import LocalSkill
+from sdk.testbed import NOW_MS, SeededRandom, VirtualClock
 
 TOLERANCE = 1e-9
 
@@ -32,9 +37,12 @@ class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     request: dict[str, Any] = {}
     program: str = ""
     program_file: str = ""
+    cuts: tuple[Annotated[int, Meta(ge=0)], ...] = ()
     settings: dict[str, Any] = {}
     run: bool = False
     limits: str = ""
+    now_ms: int = NOW_MS
+    flags: tuple[str, ...] = ()
     reply: dict[str, Any] = {}
     error: dict[str, str] = {}
     tolerance: float = TOLERANCE
@@ -62,8 +70,7 @@ def load(folder: Path) -> list[tuple[Path, Vector]]:
 
 def run(data: bytes, path: Path, vector: Vector, **options: Any) -> Outcome:
     """Runs one vector on a fresh host. Never raises for what the skill does wrong."""
-    limits = safety.parse_limits(vector.limits.encode(), str(path)) if vector.limits else None
-    skill = LocalSkill(data, path.name, limits=limits, **options)
+    skill = host_for(data, path, vector, **options)
     try:
         found = reply(skill, path, vector)
     except SkillRefused as error:
@@ -79,12 +86,18 @@ def run(data: bytes, path: Path, vector: Vector, **options: Any) -> Outcome:
     return Outcome(path.stem, vector.about, tuple(problems))
 
 
+def host_for(data: bytes, path: Path, vector: Vector, **options: Any) -> LocalSkill:
+    """The skill on a host as the vector wants it."""
+    limits = safety.parse_limits(vector.limits.encode(), str(path)) if vector.limits else None
+    told: dict[str, Any] = {"clock": VirtualClock(vector.now_ms), "random": SeededRandom(), "flags": lambda: vector.flags}
+    return LocalSkill(data, path.name, limits=limits, **(told | options))
+
+
 def reply(skill: LocalSkill, path: Path, vector: Vector) -> Any:
     """What a skill replies to a vector, as plain data. Raises whatever the call does."""
     if vector.hook == "plan_job":
-        program = (path.parent / vector.program_file).read_bytes() if vector.program_file else vector.program.encode()
-        settings = msgspec.convert(vector.settings, PlanSettings)
-        return msgspec.to_builtins(skill.version.plan([program], settings, vector.run))
+        program = program_of(path, vector)
+        return msgspec.to_builtins(skill.version.plan(pieces(program, vector.cuts), settings_of(vector, path.name), vector.run))
     *before, request = requests(vector, path.name)
     for number, earlier in enumerate(before):
         try:
@@ -94,6 +107,30 @@ def reply(skill: LocalSkill, path: Path, vector: Vector) -> Any:
     return msgspec.to_builtins(skill.version.call(vector.hook, request), builtin_types=(bytes,))
 
 
+def pieces(program: bytes, cuts: Sequence[int]) -> tuple[bytes, ...]:
+    """A program in pieces that end at these bytes, and at its end."""
+    ends = [0, *sorted(min(cut, len(program)) for cut in cuts), len(program)]
+    return tuple(program[start:end] for start, end in pairwise(ends))
+
+
+def settings_of(vector: Vector, what: str) -> PlanSettings:
+    """The settings of a vector for `plan_job`. Raises MalformedData that names the field."""
+    try:
+        return msgspec.convert(vector.settings, PlanSettings)
+    except msgspec.ValidationError as error:
+        raise MalformedData(f"{what}: settings: {error}") from error
+
+
+def program_of(path: Path, vector: Vector) -> bytes:
+    """The program of a vector for `plan_job`. Raises UsageError where its file cannot be read."""
+    if not vector.program_file:
+        return vector.program.encode()
+    try:
+        return (path.parent / vector.program_file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: program_file: {vector.program_file}: {error.strerror}") from error
+
+
 def requests(vector: Vector, what: str) -> list[Shape]:
     """The typed requests of a vector, those of `before` first. Raises MalformedData that names the field."""
     if vector.hook not in SHAPES:
@@ -101,22 +138,22 @@ def requests(vector: Vector, what: str) -> list[Shape]:
     made: list[Shape] = []
     for number, request in enumerate((*vector.before, vector.request)):
         try:
-            made.append(msgspec.convert(_with_bytes(request), SHAPES[vector.hook][0]))
+            made.append(msgspec.convert(with_bytes(request), SHAPES[vector.hook][0]))
         except msgspec.ValidationError as error:
             where = f"before[{number}]" if number < len(vector.before) else "request"
             raise MalformedData(f"{what}: {where}: {error}") from error
     return made
 
 
-def _with_bytes(value: Any) -> Any:
+def with_bytes(value: Any) -> Any:
     """The value with each `{"cbor": …}` replaced by its encoding."""
     match value:
         case {"cbor": item, **others} if not others:
             return cbor.encode(item)
         case dict():
-            return {key: _with_bytes(item) for key, item in value.items()}
+            return {key: with_bytes(item) for key, item in value.items()}
         case list():
-            return [_with_bytes(item) for item in value]
+            return [with_bytes(item) for item in value]
         case _:
             return value
 
