@@ -146,7 +146,7 @@ class Orchestrator(TierPeer):
                 "unstable": totals.unstable, "spiking": totals.spiking, "lead_ms": round(totals.lead_ms, 1),
                 "slowest": None if totals.slowest is None else totals.slowest.name,
             },
-            "generations": list(totals.generations), "conflicts_hour": totals.conflicts_hour,
+            "generations": list(totals.generations), "conflicts_hour": totals.conflicts_hour, "raised": self.raised.rows(),
             "mode": "frozen" if self.frozen else ("partly frozen" if frozen else "normal"), "frozen": frozen,
             "last_cascade": self.last, "refused": dict(sorted(self.complaints.counts.items())),
         }  # fmt: skip

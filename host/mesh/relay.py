@@ -1,8 +1,7 @@
 """Sends one message on to the children it concerns, each early by what it needs, and gathers their answers.
 
-With the strategy `parallel` everybody is sent to when it is time. With `wave` the tiers go first: each tier below gets the message gated, makes itself
-ready and says so; when enough of them are, all are released and do the same with their own children, and the agents come last.
-On a link that is not reliable, what was not answered is sent again.
+With the strategy `parallel` everybody is sent to when it is time. With `wave` the tiers go first, through a gate (gate.py), and do the same with their own
+children; the agents come last. On a link that is not reliable, what was not answered is sent again (resending.py).
 """
 
 from array import array
@@ -12,16 +11,16 @@ from typing import Any
 from host.core.errors import MalformedData, UnknownSender
 from host.core.limits import DEFAULT
 from host.mesh.agent import FROZEN
-from host.mesh.arrival import LEARNED, OFFLINE, Schedule
+from host.mesh.arrival import OFFLINE, Schedule
 from host.mesh.children import Child, Children
 from host.mesh.fleetclock import FleetClock
-from host.mesh.frames import READY, Ack, Release, Report
+from host.mesh.frames import READY, Ack, Report
+from host.mesh.gate import HOP_MS_MIN, Gate
 from host.mesh.gathering import (
     AGENTS_MAX,
     ANSWERED,
     AWAY,
     GATE,
-    GATED,
     INCAPABLE,
     SENT,
     TOO_LATE,
@@ -34,20 +33,13 @@ from host.mesh.gathering import (
 from host.mesh.impedance import ImpedanceRegistry
 from host.mesh.link import Time, Timer
 from host.mesh.message import CONTROL, Message, Verified
-from host.mesh.quorum import COORDINATORS
+from host.mesh.resending import Resending
 from host.mesh.trust import Trust
 
-HOP_SHARE, HOP_MS_MIN = 0.1, 20.0
+HOP_SHARE = 0.1
 """A child reports while so much of the time is left that its own report can still come in."""
-RETRY_MS_MIN, RETRY_LEADS = 150.0, 1.5
-TIER_RETRY_MS_MIN, TIER_RETRY_ROUND_TRIPS = 30.0, 3.0
-"""A tier confirms at once, and its whole subtree waits for what it did not get."""
 TIER_SLACK_MS = 1_000.0
 """So much earlier than most of its subtree needs it a tier gets a message whose T is far enough: for the slowest, and for frames sent again."""
-REPORT_LATE_MS_MIN, REPORT_LATE_ROUND_TRIPS = 10.0, 1.0
-GATE_SHARE = 0.5
-GATE_MS_EXPECTED = 100.0
-LEADS_READY_MIN = 0.9  # of ten leads one may be gone, or a dead lead would hold up its whole sector
 FINISHED_KEPT = 8
 UNDER_WAY_MAX = (8, 64, 128, DEFAULT.gatherings_max)
 """How many messages may be under way before one of each priority is turned away."""
@@ -56,13 +48,11 @@ Finished = Callable[[Gathering], None]
 
 
 class Relay:
-    """One tier's. `estimator` is the arrival kernel's."""
+    """One tier's."""
 
     def __init__(self, children: Children, registry: ImpedanceRegistry, time: Time, clock: FleetClock, trust: Trust) -> None:
-        self.children, self.registry, self.estimator = children, registry, LEARNED
+        self.children, self.registry = children, registry
         self.frozen = False
-        self.gate_ms = GATE_MS_EXPECTED
-        """How long the last gate took to open."""
         self.watch: Callable[[Gathering], None] = lambda gathering: None
         """Called with each gathering that has ended, for whoever measures."""
         self._time, self._clock, self._trust = time, clock, trust
@@ -71,6 +61,22 @@ class Relay:
         self._active: dict[bytes, tuple[Gathering, Finished, list[Timer]]] = {}
         self._finished: dict[bytes, Gathering] = {}
         self._schedule = Schedule(len(registry.table))
+        self._resending = Resending(registry, time, clock, lambda gathering: gathering.message.id in self._active)
+        self._gate = Gate(self, children, clock, self._resending)
+
+    @property
+    def estimator(self) -> int:
+        """The arrival kernel's."""
+        return self._resending.estimator
+
+    @estimator.setter
+    def estimator(self, estimator: int) -> None:
+        self._resending.estimator = estimator
+
+    @property
+    def gate_ms(self) -> float:
+        """How long the last gate of a wave took to open."""
+        return self._gate.took_ms
 
     def room_for(self, priority: int) -> bool:
         """Whether another message of this priority may get under way: what matters least is turned away first, so that the rest is not delayed."""
@@ -86,15 +92,14 @@ class Relay:
     ) -> Gathering:
         """Sends to `members` and calls `finished` once, at `report_by_ms` (fleet time) at the latest."""
         gathering = Gathering(message, members, report_by_ms, reply_bytes)
-        timers: list[Timer] = []
-        self._active[gathering.message.id] = (gathering, finished, timers)
+        self._active[gathering.message.id] = (gathering, finished, [])
         self._exclude_unfit(gathering)
-        timers.append(self._at(report_by_ms, self._finish, gathering))
+        self.timer_at(gathering, report_by_ms, self._finish, gathering)
         tiers = [slot for slot in gathering.slots.values() if slot.member.role != "agent" and slot.stage == WAITING]
         if gathering.message.strategy == "wave" and tiers:
-            self._open_gate(gathering, tiers, timers)
-        self._dispatch(gathering, [slot for slot in gathering.slots.values() if slot.stage == WAITING], timers)
-        self._finish_when_done(gathering)
+            self._gate.open(gathering, tiers)
+        self._dispatch(gathering, [slot for slot in gathering.slots.values() if slot.stage == WAITING])
+        self.finish_when_done(gathering)
         return gathering
 
     def returned(self, child: Child) -> None:
@@ -102,7 +107,7 @@ class Relay:
         for gathering, _, _ in list(self._active.values()):
             slot = gathering.slots.get(child.row)
             if slot is not None and slot.sent_ms > 0 and slot.stage < ANSWERED:
-                self._send(gathering, slot)
+                self.send(gathering, slot)
 
     def acknowledged(self, child: Child, ack: Ack) -> bool:
         """An agent's answer, or a tier's to a gate. False for one to a message of which nothing is known any more.
@@ -114,19 +119,19 @@ class Relay:
         if gathering is None:
             return False
         slot = self._slot_of(gathering, child)
-        self._answered(slot)
+        self._resending.answered(slot)
         gathering.messages += 1
         if child.role != "agent":
-            self._at_the_gate(gathering, slot, ack)
+            self._gate.reached(gathering, slot, ack)
             if active is not None and slot.stage == SENT:
-                self._watch_report(gathering, slot, child)
+                self._resending.watch_report(gathering, slot, child, lambda: self.send(gathering, slot))
             return True
         if not ack.acted and ack.state == READY and slot.ack is None:
             self._learn(gathering.message, slot, ack)
         if active is None:
             slot.ack = ack  # too late to count, and still worth knowing how late
         elif gathering.acknowledged(slot, ack):
-            self._finish_when_done(gathering)
+            self.finish_when_done(gathering)
         return True
 
     def reported(self, child: Child, report: Report) -> bool:
@@ -137,10 +142,10 @@ class Relay:
         if active is None:
             return False
         slot = self._slot_of(active[0], child)
-        self._answered(slot)
+        self._resending.answered(slot)
         active[0].messages += 1
         if active[0].reported(slot, report):
-            self._finish_when_done(active[0])
+            self.finish_when_done(active[0])
         return True
 
     def _slot_of(self, gathering: Gathering, child: Child) -> Slot:
@@ -168,11 +173,11 @@ class Relay:
             elif slot.member.role == "agent" and not needed <= slot.member.capabilities:
                 gathering.exclude(slot, INCAPABLE)
 
-    def _dispatch(self, gathering: Gathering, slots: list[Slot], timers: list[Timer]) -> None:
+    def _dispatch(self, gathering: Gathering, slots: list[Slot]) -> None:
         message, now_ms = gathering.message, self._clock.now_ms()
         if not message.at_ms:
             for slot in slots:
-                self._send(gathering, slot)
+                self.send(gathering, slot)
             return
         by_row = {slot.member.row: slot for slot in slots}
         schedule, selection = self._schedule, array("I", sorted(by_row))
@@ -182,29 +187,30 @@ class Relay:
             if not away and (by_row[row].member.role != "agent" or message.priority == CONTROL):
                 # Too late for the slowest of that subtree, which knows itself for whom it is not; and what controls passes the queue that makes
                 # it seem too late.
-                self._send(gathering, by_row[row])
+                self.send(gathering, by_row[row])
             else:
                 gathering.exclude(by_row[row], AWAY if away else TOO_LATE)
         order, offsets = schedule.order.tolist(), schedule.offsets.tolist()
         for group, start_ms in enumerate(schedule.starts_ms):
             due = [by_row[row] for row in order[offsets[group] : offsets[group + 1]]]
-            self._send_all_at(start_ms, gathering, [slot for slot in due if slot.member.role == "agent"], timers)
-            self._send_all_at(start_ms - TIER_SLACK_MS, gathering, [slot for slot in due if slot.member.role != "agent"], timers)
+            self._send_all_at(start_ms, gathering, [slot for slot in due if slot.member.role == "agent"])
+            self._send_all_at(start_ms - TIER_SLACK_MS, gathering, [slot for slot in due if slot.member.role != "agent"])
 
-    def _send_all_at(self, start_ms: float, gathering: Gathering, slots: list[Slot], timers: list[Timer]) -> None:
+    def _send_all_at(self, start_ms: float, gathering: Gathering, slots: list[Slot]) -> None:
         now_ms = self._clock.now_ms()
         if slots and start_ms <= now_ms:
             self._send_all(gathering, slots, now_ms)
         elif slots:
-            timers.append(self._at(start_ms, self._send_all, gathering, slots, start_ms))
+            self.timer_at(gathering, start_ms, self._send_all, gathering, slots, start_ms)
 
     def _send_all(self, gathering: Gathering, slots: list[Slot], start_ms: float) -> None:
         if self.gathering(gathering.message.id) is not None:
             for slot in slots:
                 slot.sent_ms = start_ms  # when it was to leave: what this tier itself adds is part of the delay to allow for
-                self._send(gathering, slot)
+                self.send(gathering, slot)
 
-    def _send(self, gathering: Gathering, slot: Slot, *, gated: bool = False) -> None:
+    def send(self, gathering: Gathering, slot: Slot, *, gated: bool = False) -> None:
+        """Sends to one child, or keeps it for when the child comes back."""
         child = self.children.by_row.get(slot.member.row)
         now_ms = self._clock.now_ms()
         if slot.sent_ms == 0.0:
@@ -225,98 +231,7 @@ class Relay:
         chain = self._trust.chain_of(gathering.verified.key)
         child.deliver(gathering.verified, chain, slot.order, report_by_ms, share, gated=slot.stage == GATE)
         if not child.link.reliable:
-            self._watch(gathering, slot, child, lambda: self._send(gathering, slot))
-
-    # Again, where a link may lose it.
-
-    def _watch(self, gathering: Gathering, slot: Slot, child: Child, again: Callable[[], None]) -> None:
-        if slot.attempts > DEFAULT.retransmits_max:
-            return
-        patience_ms = min(max(TIER_RETRY_MS_MIN, TIER_RETRY_ROUND_TRIPS * self._round_trip_ms(child)), RETRY_MS_MIN)
-        if child.role == "agent":
-            lead_ms = self.registry.table.lead_ms(child.row, gathering.message.weight, self.estimator)
-            patience_ms = max(RETRY_MS_MIN, RETRY_LEADS * lead_ms) if lead_ms < gathering.message.ttl_ms else RETRY_MS_MIN
-        self._ask_again_at(self._time.now_ms() + patience_ms * 2 ** (slot.attempts - 1), gathering, slot, again)
-
-    def _watch_report(self, gathering: Gathering, slot: Slot, child: Child) -> None:
-        """A tier has the message; should its report be lost, a copy of the message brings it again."""
-        if slot.attempts > DEFAULT.retransmits_max:
-            return
-        late_ms = max(REPORT_LATE_MS_MIN, REPORT_LATE_ROUND_TRIPS * self._round_trip_ms(child))
-        due_ms = max(self._clock.to_own_ms(slot.report_by_ms), self._time.now_ms())
-        self._ask_again_at(due_ms + late_ms, gathering, slot, lambda: self._send(gathering, slot))
-
-    def _ask_again_at(self, own_ms: float, gathering: Gathering, slot: Slot, again: Callable[[], None]) -> None:
-        stage = slot.stage
-
-        def check() -> None:
-            if self.gathering(gathering.message.id) is not None and slot.stage == stage and slot.timer is timer:
-                again()
-
-        slot.timer = timer = self._time.call_at(own_ms, check)
-
-    def _round_trip_ms(self, child: Child) -> float:
-        return float(self.registry.rows.vitals[child.row].rtt_p95_ms)
-
-    def _answered(self, slot: Slot) -> None:
-        if slot.timer is not None:
-            slot.timer.cancel()
-            slot.timer = None
-
-    # The gate of a wave.
-
-    def _open_gate(self, gathering: Gathering, tiers: list[Slot], timers: list[Timer]) -> None:
-        now_ms = gathering.gate_ms = self._clock.now_ms()
-        until_ms = gathering.message.at_ms or gathering.report_by_ms
-        for slot in tiers:
-            slot.stage = GATE
-            self._send(gathering, slot, gated=True)
-        timers.append(self._at(now_ms + max(GATE_SHARE * (until_ms - now_ms), HOP_MS_MIN), self._gate_is_late, gathering, tiers))
-
-    def _at_the_gate(self, gathering: Gathering, slot: Slot, ack: Ack) -> None:
-        if slot.stage != GATE:
-            return
-        if ack.state != READY:
-            gathering.exclude(slot, ack.code)
-            self._finish_when_done(gathering)
-            return
-        slot.stage = GATED
-        tiers = [other for other in gathering.slots.values() if other.stage in (GATE, GATED, SENT) and other.member.role != "agent"]
-        if any(other.stage == SENT for other in tiers):
-            self._release(gathering, slot, go=True)  # the others have gone already
-        elif all(other.stage == GATED for other in tiers):
-            self._through_the_gate(gathering, tiers)
-        elif not gathering.gate_closing and _enough_at_the_gate(tiers):
-            # As long again as these took, and no longer: one that is silent must not cost the others the time that their agents need.
-            gathering.gate_closing = True
-            now_ms = self._clock.now_ms()
-            timer = self._at(now_ms + max(now_ms - gathering.gate_ms, HOP_MS_MIN), self._gate_is_late, gathering, tiers)
-            self._active[gathering.message.id][2].append(timer)
-
-    def _gate_is_late(self, gathering: Gathering, tiers: list[Slot]) -> None:
-        if self.gathering(gathering.message.id) is not None and not any(slot.stage == SENT for slot in tiers):
-            self._through_the_gate(gathering, tiers)
-
-    def _through_the_gate(self, gathering: Gathering, tiers: list[Slot]) -> None:
-        ready = [slot for slot in tiers if slot.stage == GATED]
-        self.gate_ms = self._clock.now_ms() - gathering.gate_ms
-        if _enough_at_the_gate(tiers):
-            for slot in ready:
-                self._release(gathering, slot, go=True)
-            return
-        for slot in ready:
-            self._release(gathering, slot, go=False)
-        self.stop(gathering.message.id, f"{len(ready)} of {len(tiers)} {tiers[0].member.role}s were ready, {_needed(tiers):.0%} are needed")
-
-    def _release(self, gathering: Gathering, slot: Slot, *, go: bool) -> None:
-        child = self.children.by_row.get(slot.member.row)
-        slot.stage = SENT if go else GATED
-        if child is not None:
-            slot.attempts += 1
-            gathering.messages += 1
-            child.send(Release, id=gathering.message.id, go=go)
-            if go and not child.link.reliable:
-                self._watch(gathering, slot, child, lambda: self._release(gathering, slot, go=True))
+            self._resending.watch(gathering, slot, child, lambda: self.send(gathering, slot))
 
     # The end.
 
@@ -329,7 +244,8 @@ class Relay:
         if max(delay_ms, processing_ms) < message.ttl_ms:
             self.registry.table.observe(slot.member.row, delay_ms, processing_ms, message.weight, ack.queue)
 
-    def _finish_when_done(self, gathering: Gathering) -> None:
+    def finish_when_done(self, gathering: Gathering) -> None:
+        """Ends it where everybody has answered."""
         if gathering.open == 0:
             self._finish(gathering)
 
@@ -350,13 +266,8 @@ class Relay:
         self.watch(gathering)
         active[1](gathering)
 
-    def _at(self, fleet_ms: float, call: Callable[..., Any], *args: Any) -> Timer:
-        return self._time.call_at(self._clock.to_own_ms(fleet_ms), call, *args)
-
-
-def _needed(tiers: list[Slot]) -> float:
-    return COORDINATORS.ready_min if any(slot.member.role == "coordinator" for slot in tiers) else LEADS_READY_MIN
-
-
-def _enough_at_the_gate(tiers: list[Slot]) -> bool:
-    return sum(slot.stage == GATED for slot in tiers) >= _needed(tiers) * len(tiers)
+    def timer_at(self, gathering: Gathering, fleet_ms: float, call: Callable[..., Any], *args: Any) -> None:
+        """Calls at a fleet time, unless the gathering has ended by then."""
+        active = self._active.get(gathering.message.id)
+        if active is not None:
+            active[2].append(self._time.call_at(self._clock.to_own_ms(fleet_ms), call, *args))

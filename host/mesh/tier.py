@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from host.core.errors import Busy, Flooded, MalformedData, Replayed, SnapcountError, StateDamaged, UnknownSender
+from host.core.errors import Busy, Flooded, Replayed, SnapcountError, StateDamaged, UnknownSender
 from host.core.limits import DEFAULT
 from host.mesh.children import Child, Children
-from host.mesh.frames import READY, SUMMARIES_MAX, Ack, Deliver, Heartbeat, Release, Report, Roster, Submit, Welcome
+from host.mesh.frames import READY, Ack, Deliver, Heartbeat, Release, Report, Roster, Submit, Welcome
 from host.mesh.freeze import FREEZE, FrozenState, decode, encode
-from host.mesh.gathering import AGENTS_MAX, Gathering, Member
+from host.mesh.gathering import Gathering, Member
 from host.mesh.handshake import Identity
 from host.mesh.impedance import ImpedanceRegistry
 from host.mesh.isolation import FORGET, TOPICS, Isolation
@@ -20,17 +20,17 @@ from host.mesh.message import CONTROL, EVERYONE, RESERVED, Message, UnverifiedMe
 from host.mesh.peer import Peer, World
 from host.mesh.policing import QUARANTINE, SPREAD_MS
 from host.mesh.profiler import Vitals
+from host.mesh.raised import CONFLICT_RAISED, Raised
 from host.mesh.relay import Relay
-from host.mesh.summary import HEAVY_WEIGHT, LEAD_SHARE, Summary, compact, merge, summarise
+from host.mesh.standing import Standing, checked
+from host.mesh.summary import HEAVY_WEIGHT, LEAD_SHARE, Summary
 
 REPORTS_KEPT = 64
-HOUR_MS = 3_600_000.0
 CHILDREN_DEFAULT = 64
 LEAD_QUANTILE = 0.8
 """Of an agent's delay and work together: four messages in five are ready by T, and the window covers what is left."""
 FROM_ONE_SOURCE_MAX = 64
 """How many messages of one source below may be under way at once."""
-CONFLICTS_HOUR_MAX = 1_000_000
 
 
 class TierPeer(Peer):
@@ -54,11 +54,12 @@ class TierPeer(Peer):
         )  # fmt: skip
         self.relay = Relay(self.children, self.registry, world.time, self.clock, world.trust)
         self.isolation = Isolation(self.members, self.registry, self.children)
+        self.raised = Raised(world.log)
         self._reports: dict[bytes, dict[str, Any] | None] = {}
         self._gated: dict[bytes, tuple[Verified[Message], float, int]] = {}
         self._under_way: dict[bytes, int] = {}
         self._chains: tuple[tuple[bytes, ...], ...] = ()
-        self._conflicts: list[tuple[float, int]] = []
+        self._standing = Standing(identity.name, identity.role, self.registry, self.members, self.children, self.clock)
         self._frozen_names: set[str] = set()
         self._sweeping = world.time.call_at(world.time.now_ms() + heartbeat_ms, self._sweep)
         world.trust.introduce(identity.chain)
@@ -115,7 +116,7 @@ class TierPeer(Peer):
 
     def heartbeat(self, child: Child, frame: Heartbeat) -> None:
         if frame.summaries:
-            frame = _checked(child, frame)
+            frame = checked(child, frame)
             own = frame.summaries[0]
             self.members.by_row[child.row].agents = own.agents
             self._assign(child, own.lead_ms, own.lead_heavy_ms)
@@ -167,13 +168,31 @@ class TierPeer(Peer):
     def send_on(self, verified: Verified[Message], chain: tuple[bytes, ...]) -> None:
         """Sends a message of somebody here to whom it concerns: below, and above when some are not below. `*` is this cluster, not the fleet."""
         message = verified.value
+        if message.topic == CONFLICT_RAISED:
+            self._raise(verified, chain)
+            return
         below = [member for member in self.resolve(message.targets, message.excluded) if member.name != message.source]
         if below:
             self.relay.from_below += 1
             self._under_way[verified.key] = self._under_way.get(verified.key, 0) + 1
             self.relay.start(verified, below, min(message.expires_ms, self.clock.now_ms() + message.ttl_ms), 0, self._came_to_an_end)
         elsewhere = [target for target in message.targets if target not in self.members and target not in self.above]
-        if elsewhere and "*" not in message.targets and self.uplink is not None:
+        if elsewhere and "*" not in message.targets:
+            self._submit(verified, chain)
+
+    def _raise(self, verified: Verified[Message], chain: tuple[bytes, ...]) -> None:
+        """A conflict that an auditor found goes to the top, and to nobody below."""
+        try:
+            self.raised.take(verified.value)
+        except SnapcountError as error:  # not the fault of the child that passed it on
+            self.complaints.note(error, self.identity.name, self.world.time.now_ms())
+            return
+        if self.identity.role == "lead":
+            self._standing.note_conflicts(1)
+        self._submit(verified, chain)
+
+    def _submit(self, verified: Verified[Message], chain: tuple[bytes, ...]) -> None:
+        if self.uplink is not None:
             try:
                 self.uplink.submit(verified, chain)
             except Flooded as error:  # not the child's fault
@@ -280,22 +299,11 @@ class TierPeer(Peer):
 
     def summaries(self) -> tuple[Summary, ...]:
         """This subtree's summary first, then those of the tiers below it."""
-        below = [summary for child in self.children.by_row.values() for summary in child.summaries]
-        return (self.summary(), *map(compact, below[: SUMMARIES_MAX - 1]))
+        return self._standing.summaries(frozen=self.frozen is not None)
 
     def summary(self) -> Summary:
         """This subtree's."""
-        name, frozen = self.identity.name, self.frozen is not None
-        if self.identity.role == "lead":
-            return summarise(self.registry, name, conflicts_hour=self.conflicts_hour(), frozen=frozen)
-        below = {child.row: child.summaries[0] for child in self.children.by_row.values() if child.summaries}
-        away = [
-            Summary(name=member.name, tier="cluster", agents=member.agents, offline=member.agents)
-            for row, member in self.members.by_row.items()
-            if row not in below
-        ]
-        hops_ms = {below[row].name: self.registry.read(self.members.by_row[row].name).vitals.rtt_ms / 2 for row in below}
-        return merge(name, "sector", (*below.values(), *away), hops_ms=hops_ms, frozen=frozen)
+        return self._standing.summary(frozen=self.frozen is not None)
 
     # Inside.
 
@@ -338,21 +346,12 @@ class TierPeer(Peer):
         assert self.uplink is not None
         report = gathering.report()
         if self.identity.role == "lead":
-            self._note_conflicts(report["conflict"])
+            self._standing.note_conflicts(report["conflict"])
         self._reports[gathering.message.id] = report
         self._forget_oldest(self._reports)
         table = self.registry.table
         leads = {"lead_ms": table.quantile_lead_ms(LEAD_SHARE), "lead_heavy_ms": table.quantile_lead_ms(LEAD_SHARE, HEAVY_WEIGHT)}
         self.uplink.answer(Report, **report, **leads)
-
-    def _note_conflicts(self, count: int) -> None:
-        if count:
-            self._conflicts.append((self.clock.now_ms(), count))
-
-    def conflicts_hour(self) -> int:
-        since_ms = self.clock.now_ms() - HOUR_MS
-        self._conflicts = [(at_ms, count) for at_ms, count in self._conflicts if at_ms > since_ms]
-        return sum(count for _, count in self._conflicts)
 
     def _forget_oldest(self, kept: dict[bytes, Any]) -> None:
         while len(kept) > REPORTS_KEPT:
@@ -362,24 +361,6 @@ class TierPeer(Peer):
         self.registry.sweep(self.clock.now_ms())
         now_ms = self.world.time.now_ms()
         self._sweeping = self.world.time.call_at(now_ms + self.children.heartbeat_ms, self._sweep)
-
-
-def _checked(child: Child, frame: Heartbeat) -> Heartbeat:
-    """A child's summaries, as far as they can be: what it says of its subtree goes into sums that must stay within bounds themselves.
-
-    Raises MalformedData.
-    """
-    own, most = frame.summaries[0], AGENTS_MAX[child.role]
-    if child.role == "agent" or own.name != child.name or (child.role == "lead" and len(frame.summaries) > 1):
-        raise MalformedData(f"heartbeat of {child.name}: its summaries are not those of a {child.role} and what is below it")
-    for summary in frame.summaries:
-        parts = (summary.slow, summary.unstable, summary.spiking, *(group.agents for group in summary.candidates))
-        if summary.agents > most or max(parts) > summary.agents:
-            raise MalformedData(f"heartbeat of {child.name}: counts more agents than a {child.role} has below it")
-    if all(summary.conflicts_hour <= CONFLICTS_HOUR_MAX for summary in frame.summaries):
-        return frame
-    bounded = [msgspec.structs.replace(each, conflicts_hour=min(each.conflicts_hour, CONFLICTS_HOUR_MAX)) for each in frame.summaries]
-    return msgspec.structs.replace(frame, summaries=tuple(bounded))
 
 
 def _id_of(unverified: UnverifiedMessage) -> bytes:

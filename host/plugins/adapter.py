@@ -23,6 +23,8 @@ from host.plugins.contract import (
     BidRequest,
     HandleReply,
     HandleRequest,
+    InspectPartReply,
+    InspectPartRequest,
     PlanReport,
     PlanSettings,
     SelfTestReply,
@@ -30,6 +32,7 @@ from host.plugins.contract import (
     Shape,
 )  # fmt: skip
 from host.plugins.hookspecs import hookimpl
+from host.plugins.observed import Observers, Sighting
 from host.plugins.streaming import plan
 from host.plugins.tally import KINDS, Tally, kind_of
 from host.sandbox.imports import HostServices
@@ -42,7 +45,8 @@ class SkillVersion:
     """One version of one skill. A fresh skill gets an instance for each hook call, a persistent one keeps its own until a call fails.
 
     `calls` counts the hook calls that have ended, `faults` those of them that raised; `tally` says how. `services` are those that its instances were
-    linked with. `barred` is what a quarantine forbids, as a line for each hook, or for `*`; `on_error` is told of each GuestError while one is looked for.
+    linked with. `barred` is what a quarantine forbids, as a line for each hook, or for `*`; `on_error` is told of each GuestError while one is looked for;
+    `observers` are who may want to know of its calls, None where nobody does.
     """
 
     def __init__(self, skill: LoadedSkill, digest: str, services: HostServices | None = None) -> None:
@@ -50,6 +54,7 @@ class SkillVersion:
         self.calls = 0
         self.faults = 0
         self.barred: Mapping[str, str] | None = None
+        self.observers: Observers | None = None
         self.on_error: Callable[[SkillVersion, str, GuestError], None] | None = None
         self._services = services
         self._kinds = dict.fromkeys(KINDS, 0)
@@ -89,33 +94,40 @@ class SkillVersion:
 
     def call(self, hook: str, request: Shape) -> Shape:
         """One wasm call with typed values. Raises GuestError of some kind; ReplyInvalid for a reply of another shape; Quarantined."""
+        seen = None if self.observers is None else self.observers.begin(self, hook, self._services)
         if self.barred is not None:
-            self._require_allowed(hook)
+            self._require_allowed(hook, seen)
         started = time.perf_counter_ns()
         try:
-            reply = self._exchange(hook, cbor.encode(request))
+            reply = self._exchange(hook, cbor.encode(request), seen)
             decoded = cbor.decode_struct(reply, SHAPES[hook][1], self.skill.name, bytes_max=DEFAULT.reply_bytes_max)
         except MalformedData as error:
             invalid = ReplyInvalid(f"reply of {hook}: {error}")
-            self._failed(hook, invalid)
+            self._failed(hook, invalid, seen)
             raise invalid from error
         except BaseException as error:
-            self._failed(hook, error)
+            self._failed(hook, error, seen)
             raise
         self._count("")
         self._recent_ns.append(time.perf_counter_ns() - started)
+        if seen is not None:
+            seen.replied()
         return decoded
 
     def plan(self, program: Iterable[bytes], settings: PlanSettings, run: bool) -> PlanReport:
         """The streaming hook: one fresh instance for the whole program. A quarantine ends it before its next chunk. Raises as `call` does."""
-        self._require_allowed("plan_job")
+        seen = None if self.observers is None else self.observers.begin(self, "plan_job", self._services)
+        self._require_allowed("plan_job", seen)
+        pieces = self._while_allowed(program if seen is None else seen.pieces(program, settings, run))
         try:
             with self.skill.instance() as instance:
-                report = plan(instance, self._while_allowed(program), settings, run, self.skill.name)
+                report = plan(instance if seen is None else seen.metered(instance), pieces, settings, run, self.skill.name)
         except BaseException as error:
-            self._failed("plan_job", error)
+            self._failed("plan_job", error, seen)
             raise
         self._count("")
+        if seen is not None:
+            seen.replied()
         return report
 
     def call_us_p50(self) -> float | None:
@@ -128,33 +140,39 @@ class SkillVersion:
             self._drop()
             self._closed = True
 
-    def _exchange(self, hook: str, request: bytes) -> bytes:
+    def _exchange(self, hook: str, request: bytes, seen: Sighting | None) -> bytes:
         if self._fresh:
             instance = self.skill.instance()
             try:
-                return instance.call(hook, request)
+                return (instance if seen is None else seen.metered(instance)).call(hook, request)
             finally:
                 instance.close()
         with self._kept_lock:
             try:
-                return self._persistent().call(hook, request)
+                instance = self._persistent()
+                return (instance if seen is None else seen.metered(instance)).call(hook, request)
             finally:
                 if self._closed:
                     self._drop()
 
-    def _require_allowed(self, hook: str) -> None:
+    def _require_allowed(self, hook: str, seen: Sighting | None = None) -> None:
         barred = self.barred or {}
         line = barred.get(ANY) or barred.get(hook)
         if line is not None:
-            raise Quarantined(line)
+            refused = Quarantined(line)
+            if seen is not None:
+                seen.failed(refused)
+            raise refused
 
     def _while_allowed(self, program: Iterable[bytes]) -> Iterator[bytes]:
         for piece in program:
             self._require_allowed("plan_job")
             yield piece
 
-    def _failed(self, hook: str, error: BaseException) -> None:
+    def _failed(self, hook: str, error: BaseException, seen: Sighting | None) -> None:
         self._count(kind_of(error), faulted=True)
+        if seen is not None:
+            seen.failed(error)
         on_error = self.on_error
         if on_error is not None and isinstance(error, GuestError):
             on_error(self, hook, error)
@@ -194,6 +212,10 @@ class SkillSlot:
     @hookimpl
     def assess_feedstock(self, request: AssessFeedstockRequest) -> AssessFeedstockReply | None:
         return self._single("assess_feedstock", request)  # type: ignore[return-value]  # SHAPES pairs them
+
+    @hookimpl
+    def inspect_part(self, request: InspectPartRequest) -> InspectPartReply | None:
+        return self._single("inspect_part", request)  # type: ignore[return-value]  # SHAPES pairs them
 
     @hookimpl
     def bid(self, request: BidRequest) -> BidReply | None:

@@ -1,7 +1,7 @@
 """The plugin manager: native plugins by entry point, skills by activation, and the swap from one version of a skill to the next."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pluggy
@@ -14,6 +14,7 @@ from host.core.text import safe
 from host.plugins import hookspecs
 from host.plugins.adapter import SkillSlot, SkillVersion
 from host.plugins.driver import Driver, DriverGate
+from host.plugins.observed import Observers, Told, Wants, everything
 from host.plugins.quarantine import Quarantine
 
 NOTHING_ALLOWED = SafetyLimits(Travel((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)), Speed(0.0), Rate(1.0))
@@ -29,6 +30,7 @@ class PluginManager:
         self._swap = threading.Lock()
         self.quarantine = Quarantine()
         self.quarantine.rebind = self._bind_all
+        self.observers = Observers(self._bind_all)
 
     @property
     def hook(self) -> Any:
@@ -74,7 +76,7 @@ class PluginManager:
     def activate(self, version: SkillVersion) -> SkillVersion | None:
         """Swaps a skill in and returns the version that it replaces."""
         with self._swap:
-            self.quarantine.bind(version)
+            self._bind(version)
             slot = self._slots.get(version.name)
             if slot is None:
                 self._slots[version.name] = slot = SkillSlot(version)
@@ -88,10 +90,18 @@ class PluginManager:
         self.quarantine.enforce(policies, shown)
         self._bind_all()
 
+    def observe(self, told: Told, wants: Wants = everything) -> Callable[[], None]:
+        """Has `told` given every call that `wants` says yes to before it is made, from now on (see host/plugins/observed.py). What comes back ends that."""
+        return self.observers.add(told, wants)
+
+    def _bind(self, version: SkillVersion) -> None:
+        self.quarantine.bind(version)
+        self.observers.bind(version)
+
     def _bind_all(self) -> None:
         with self._swap:
             for slot in self._slots.values():
-                self.quarantine.bind(slot.active)
+                self._bind(slot.active)
 
     def deactivate(self, name: str) -> None:
         """Takes a skill out."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from os import SEEK_END
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import msgspec
 
@@ -10,12 +10,17 @@ from host.core import cbor
 from host.core.errors import MalformedData, ReplyInvalid, TooLarge
 from host.core.limits import DEFAULT
 from host.plugins.contract import PlanJobRequest, PlanProgress, PlanReport, PlanSettings
-from host.sandbox.skill import SkillInstance
 
 CHUNK_BYTES = 256 << 10
 
 
-def plan(instance: SkillInstance, program: Iterable[bytes], settings: PlanSettings, run: bool, skill: str) -> PlanReport:
+class Callee(Protocol):
+    """What is asked of an instance here."""
+
+    def call(self, hook: str, request: bytes) -> bytes: ...
+
+
+def plan(instance: Callee, program: Iterable[bytes], settings: PlanSettings, run: bool, skill: str) -> PlanReport:
     """Feeds the program and returns the report. Raises GuestError, TooLarge for an endless program."""
     total = 0
     for seq, (chunk, last) in enumerate(_chunks(program)):
