@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find host sdk registry cython_core skills -type f -not -name '*.so' -not -name '*.c' -not -path '*/__pycache__/*') $(wildcard sdk/guest/c/*.c) setup.py pyproject.toml
 
-.PHONY: setup dev demo test lint bench deb clean
+.PHONY: setup dev demo test lint bench docs deb clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.installed
@@ -52,6 +52,16 @@ bench: dev
 	$(BIN)/snapcount rollout simulate --nodes 30000 --generations 6 --offline 0.1 --json
 	$(BIN)/python benchmarks/languages.py --json
 	$(BIN)/python benchmarks/grbl.py --json
+
+# The guide, as HTML in build/docs. Whatever refers to nothing is an error, and nothing is fetched but the generator itself.
+docs: $(VENV)/.guide
+	$(BIN)/sphinx-build -q -W --keep-going -n -b html docs build/docs
+	@echo "the guide is in build/docs/index.html"
+
+$(VENV)/.guide: $(VENV)/.installed pyproject.toml
+	@echo "installing the guide's generator into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check ".[docs]"
+	@touch $@
 
 # dist/snapcount_VERSION_ARCH.deb, for Debian's own Python of this release; docs/install.md says how to install it.
 deb:
