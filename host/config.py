@@ -16,6 +16,7 @@ from host.core.errors import MalformedData, StateDamaged
 from host.core.keys import parse_public
 from host.core.limits import DEFAULT
 from host.core.manifest import HookName, Name
+from host.plugins.comparison import Comparison
 
 FILE = "node.toml"
 CLASSES = "ABCDEF"
@@ -25,6 +26,9 @@ _LISTEN = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/]+):(?P<port>\d{1,5})\Z
 _SOURCE = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?\Z")
 _BROKER = re.compile(r"(nats|tls|wss?)://\S+\Z")
 Text = Annotated[str, Meta(max_length=256)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+AUDITED_PER_S_MAX = 2
+"""What an auditor is sent and does not answer stays under way at its lead for two seconds, and a lead of 64 takes 256 messages at a time."""
 
 
 class _Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,6 +155,31 @@ class Supply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return found["host"].strip("[]"), int(found["port"])
 
 
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which share of real calls is written down, with request and reply. None unless the owner says so: requests may be confidential."""
+
+    sample: Share = 0.0
+    skills: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
+    bytes_max: Annotated[int, Meta(ge=DEFAULT.call_record_bytes_max, le=DEFAULT.calls_file_bytes_max)] = 64 << 20
+
+
+class Audit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which share of real calls goes to which auditors; and, for an auditor, which skills it audits and how far replies may lie apart."""
+
+    sample: Share = 0.0
+    skills: Annotated[tuple[Name, ...], Meta(max_length=64)] = ()
+    send_to: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
+    calls_per_s: Annotated[float, Meta(gt=0, le=AUDITED_PER_S_MAX)] = 1.0
+    auditor: bool = False
+    compare: Annotated[dict[Name, Comparison], Meta(max_length=64)] = {}
+
+    def __post_init__(self) -> None:
+        if bool(self.sample) != bool(self.send_to):
+            raise ValueError("audit.sample and audit.send_to go together: one of them is missing")
+        if self.auditor != bool(self.compare):
+            raise ValueError("audit.auditor needs a table [audit.compare.SKILL] for each skill that it audits, and they need it")
+
+
 class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The parsed file. Keys are texts `ed25519:…`, as in the file."""
 
@@ -161,8 +190,16 @@ class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mesh: Mesh = Mesh()
     supply: Supply = Supply()
     drivers: Annotated[dict[str, dict[str, Any]], Meta(max_length=16)] = {}
+    record: Record = Record()
+    audit: Audit = Audit()
 
     def __post_init__(self) -> None:
+        if self.audit.auditor and self.mesh.role != "agent":
+            raise ValueError(f"audit.auditor: an auditor is an agent of a mesh; this node's mesh.role is {self.mesh.role or 'empty'!r}")
+        if self.audit.send_to and self.mesh.role in ("", "orchestrator"):
+            raise ValueError(
+                f"audit.send_to: only an agent, a lead or a coordinator can; this node's mesh.role is {self.mesh.role or 'empty'!r}"
+            )
         for name in self.drivers:
             if name not in self.plugins.native:
                 raise ValueError(f"drivers.{name}: plugins.native names no such plugin, but {', '.join(self.plugins.native) or 'none'}")
@@ -261,6 +298,18 @@ parents = {texts(reach.parents)}              # http://HOST:PORT of nodes that s
 cache_mib = 64            # what a node that serves keeps for its children at most
 down_bytes_s = 0          # ceilings in bytes per second; 0: none
 up_bytes_s = 0
+
+[record]
+sample = 0.0              # the share of real calls, 0 to 1, that is written to calls.db with request and reply; requests may be confidential
+skills = []               # only of these skills; empty: of all
+bytes_max = 67108864      # the oldest go first
+
+[audit]
+sample = 0.0              # the share of real calls that is sent to auditors, with request and reply, for comparison with another lineage
+send_to = []              # names of auditors, agents of the same fleet
+skills = []               # only of these skills; empty: of all
+calls_per_s = 1.0         # at most so many
+auditor = false           # true: this node compares calls of others; it needs a table [audit.compare.SKILL] for each skill, as [compare] in skill.toml
 
 [mesh]
 role = {json.dumps(place.role)}                 # agent, lead, coordinator or orchestrator; empty: in no mesh. After a change: `snapcount node certify`

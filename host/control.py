@@ -12,7 +12,8 @@
 | `POST /v1/rollback/NAME` | `{"version": …}` |
 | `POST /v1/remove/NAME` | `{"removed": …}` |
 
-Those of the machine are in host/machine_routes.py; those of the mesh, and what an error looks like, in host/mesh_routes.py.
+What happens, as it happens, and trials are in host/events.py; those of the machine are in host/machine_routes.py; those of the mesh, and what an error looks
+like, in host/mesh_routes.py.
 """
 
 import asyncio
@@ -29,12 +30,14 @@ from host.core import files
 from host.core.errors import TooLarge, UsageError
 from host.core.limits import DEFAULT
 from host.core.text import safe
+from host.events import Events
 from host.machine_routes import machine_routes
 from host.mesh_routes import mesh_routes, serve_control, stop_control
 from host.meshlink import MeshLink
 from host.node import Node, request_of
 from host.plugins.contract import PlanSettings
 from host.plugins.streaming import with_tail
+from host.recording import Recording
 
 PIECE_BYTES = 256 << 10
 
@@ -47,8 +50,9 @@ class _Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ControlServer:
     """Serves one node. `start` and `stop` bracket it."""
 
-    def __init__(self, node: Node, state: Path, mesh: MeshLink | None = None) -> None:
-        self._node, self._state, self._mesh = node, state, mesh
+    def __init__(self, node: Node, state: Path, mesh: MeshLink | None = None, recorded: Recording | None = None) -> None:
+        self._node, self._state, self._mesh, self._recorded = node, state, mesh, recorded
+        self._events = Events(node)
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -57,16 +61,18 @@ class ControlServer:
             web.post("/v1/attest", self._attest), web.post("/v1/safety/trip", self._trip), web.post("/v1/safety/reset", self._reset),
             web.post("/v1/pull", self._pull), web.post("/v1/rollback/{name}", self._rollback), web.post("/v1/remove/{name}", self._remove),
         ]  # fmt: skip
-        routes += machine_routes(self._node) + mesh_routes(self._mesh.peer if self._mesh else None)
+        routes += self._events.routes() + machine_routes(self._node) + mesh_routes(self._mesh.peer if self._mesh else None)
         self._runner = await serve_control(self._state, routes)
 
     async def stop(self) -> None:
+        self._events.close()
         if self._runner is not None:
             await stop_control(self._state, self._runner)
 
     async def _status(self, request: web.Request) -> web.Response:
         status = await asyncio.to_thread(self._node.status)
-        return web.json_response(status | {"mesh": self._mesh.status() if self._mesh else None})
+        recorded = self._recorded.status() if self._recorded else None
+        return web.json_response(status | {"mesh": self._mesh.status() if self._mesh else None, "recording": recorded})
 
     async def _hook(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]

@@ -15,6 +15,7 @@ from host.core.errors import HostFault
 from host.installed import measure_host, require_sealed
 from host.meshlink import MeshLink
 from host.node import Node, log_line
+from host.recording import recording
 from host.supply.installer import CRASH_POINTS
 from host.supply.watcher import Reach
 from host.watchdog import Watchdog
@@ -59,9 +60,10 @@ async def _serve(node: Node, state: Path, watchdog: Watchdog) -> None:
     line = node.supply_line()
     session = await line.start()
     mesh = MeshLink(node, state)
+    recorded = recording(node, state, mesh)
     await mesh.start()
     node.spread_policy = mesh.spread
-    control = ControlServer(node, state, mesh)
+    control = ControlServer(node, state, mesh, recorded)
     await control.start()
     link = loop.create_task(node.client.run(session, line)) if node.client else None
     trusting = loop.create_task(_refresh_trust(node)) if node.trust else None
@@ -86,6 +88,8 @@ async def _serve(node: Node, state: Path, watchdog: Watchdog) -> None:
         await line.stop()
         await control.stop()
         await mesh.stop()
+        if recorded is not None:
+            await asyncio.to_thread(recorded.stop)
         await node.drain()
         node.close()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,10 +41,13 @@ assert set(get_args(Mesh.__annotations__["role"])) == {"", *TIERS}
 
 
 class NodeHandler:
-    """Implements `host.mesh.agent.Handler` with the node's `handle` hook: off the event loop, one message at a time."""
+    """Implements `host.mesh.agent.Handler` with the node's `handle` hook: off the event loop, one message at a time.
 
-    def __init__(self, node: Node, frozen: Callable[[], bool]) -> None:
-        self._node, self._frozen = node, frozen
+    What has a topic in `takes` is for the host itself, and no skill sees it; its taker answers at once.
+    """
+
+    def __init__(self, node: Node, frozen: Callable[[], bool], takes: Mapping[str, Callable[[Message], Outcome]] | None = None) -> None:
+        self._node, self._frozen, self._takes = node, frozen, {} if takes is None else takes
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -52,6 +55,10 @@ class NodeHandler:
         self._begin(message, done, lambda: self._ask(message, "prepare"))
 
     def act(self, message: Message, done: Done) -> None:
+        take = self._takes.get(message.topic)
+        if take is not None:
+            asyncio.get_running_loop().call_soon(done, take(message))
+            return
         self._begin(message, done, lambda: self._drive(message) if message.verb in COMMANDS else self._ask(message, "act"))
 
     def state(self) -> str:
@@ -170,6 +177,8 @@ class MeshLink:
         self._node, self._state, self._settings = node, state, node.config.mesh
         self.peer: Peer | None = None
         self.problem = ""
+        self.takes: dict[str, Callable[[Message], Outcome]] = {}
+        """What the host itself does with messages of a topic."""
         self._links: Links | None = None
         self._handler: NodeHandler | None = None
 
@@ -225,7 +234,7 @@ class MeshLink:
     def _make(self, identity: Identity, world: World) -> Peer:
         parents, heartbeat_ms = self._settings.parents, int(self._settings.heartbeat_s * 1000)
         if identity.role == "agent":
-            self._handler = NodeHandler(self._node, self._is_frozen)
+            self._handler = NodeHandler(self._node, self._is_frozen, self.takes)
             return AgentPeer(identity, world, self._handler, parents)
         raise_file_limit(2 * self._settings.children_max + FILES_BESIDES)
         if identity.role == "orchestrator":

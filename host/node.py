@@ -21,12 +21,13 @@ from host.core.capabilities import BUILT_IN, grant
 from host.core.certificate import verify_chain
 from host.core.clock import Clock, Random, SystemClock, SystemRandom
 from host.core.commands import Home
-from host.core.errors import Busy, CertificateInvalid, DeadlineExceeded, HostFault, SnapcountError, UsageError
+from host.core.errors import Busy, CertificateInvalid, DeadlineExceeded, HostFault, Refused, SnapcountError, UsageError
 from host.core.fleet import SkillState
 from host.core.manifest import Manifest
 from host.core.oci import parse_reference
 from host.core.oci_auth import Credentials
 from host.core.text import safe
+from host.plugins.adapter import SkillVersion
 from host.plugins.attended import Attended
 from host.plugins.contract import SHAPES, HandleReply, HandleRequest, PlanReport, PlanSettings, Shape
 from host.plugins.driver import Driver
@@ -37,12 +38,13 @@ from host.sandbox.imports import HostServices
 from host.supply.client import RegistryClient
 from host.supply.desired import Keeper
 from host.supply.facts import NodeFacts, host_version
-from host.supply.installer import Installer, Workshop
+from host.supply.installer import Workshop
 from host.supply.journal import Journal
 from host.supply.line import SupplyLine, Terms
 from host.supply.policies import PolicyStore
 from host.supply.probation import Ended
 from host.supply.store import SkillStore
+from host.supply.trial import TrialInstaller
 from host.supply.watcher import Reach
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class Node:
         facts = NodeFacts(
             self.generation, self.allowed, self.config.authors, host_version(), self.trust.require if self.trust else lambda bundle: None
         )
-        self.installer = Installer(shop, facts, self._services_for, reach)
+        self.installer = TrialInstaller(shop, facts, self._services_for, reach)
         operators = self.config.operators
         self._keeper = Keeper(state, self.name, operators, clock, Dice(), log) if operators else None
         self._line: SupplyLine | None = None
@@ -208,6 +210,28 @@ class Node:
         """Takes a skill off this node. Raises UsageError when it is not active."""
         async with self._installing:
             await asyncio.to_thread(self.installer.remove, name)
+        await self._tell_registry()
+
+    def require_trials(self) -> None:
+        """Raises Refused where operators decide what runs here: then nobody tries anything out."""
+        if self.config.operators:
+            raise Refused(
+                f"{self.name}: its operators decide what runs here (trust.operators in node.toml), so it takes no version on trial"
+            )
+
+    async def try_out(self, name: str, data: bytes, digest: str) -> SkillVersion:
+        """Takes a version on trial (host/supply/trial.py). Raises SnapcountError; then nothing has changed."""
+        self.require_trials()
+        await self.refresh_trust()
+        async with self._installing:
+            version = await asyncio.to_thread(self.installer.try_out, name, data, digest)
+        await self._tell_registry()
+        return version
+
+    async def end_trial(self, name: str) -> None:
+        """What ran before the trial runs again."""
+        async with self._installing:
+            await asyncio.to_thread(self.installer.end_trial, name)
         await self._tell_registry()
 
     async def take_off(self, name: str) -> None:

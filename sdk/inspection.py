@@ -1,9 +1,10 @@
 """What is in a module, and what a node would say to it, in words."""
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import wasmtime
 
 from host.core import bundle, cose, wasm
 from host.core.capabilities import IMPORT_CALL, IMPORT_NEEDS, grant
@@ -13,6 +14,8 @@ from host.core.text import safe
 from host.plugins.adapter import require_known_hooks
 from host.sandbox.engine import default_engine
 from host.sandbox.skill import require_granted
+from host.sandbox.tiers import tier_of
+from host.supply.facts import host_version, require_host
 from sdk.local import user_cache
 
 SECTION_NAMES = (
@@ -30,6 +33,9 @@ SECTION_NAMES = (
     "data",
     "data count",
 )
+COMPONENT_SECTION_NAMES = (
+    "custom", "core module", "core instance", "core type", "component", "instance", "alias", "type", "canonical function", "start", "import", "export",
+)  # fmt: skip
 
 
 def describe(data: bytes, what: str) -> dict[str, Any]:
@@ -37,61 +43,87 @@ def describe(data: bytes, what: str) -> dict[str, Any]:
     parsed = bundle.UnverifiedBundle.parse(data, what)
     return {
         "manifest": msgspec.to_builtins(parsed.manifest), "digest": bundle.digest_of(data), "bytes": len(data),
-        "sections": [(safe(s.name) or SECTION_NAMES[s.id] if s.id < len(SECTION_NAMES) else f"section {s.id}", s.end - s.start) for s in wasm.sections(data, what)],
+        "tier": tier_of(data).name, "sections": _sections(data, what),
         "signers": [cose.key_name(cose.parse(s.content, what).kid) for s in parsed.signatures],
     }  # fmt: skip
+
+
+def _sections(data: bytes, what: str) -> list[tuple[str, int]]:
+    """Names and sizes; a component's, which are hundreds, summed up by name."""
+    names = COMPONENT_SECTION_NAMES if wasm.is_component(data) else SECTION_NAMES
+    found = [(safe(s.name) or names[s.id] if s.id < len(names) else f"section {s.id}", s.end - s.start) for s in wasm.sections(data, what)]
+    if not wasm.is_component(data):
+        return found
+    count = Counter(name for name, _ in found)
+    return [
+        (f"{name} ({times})" if times > 1 else name, sum(size for each, size in found if each == name)) for name, times in count.items()
+    ]
 
 
 def check(data: bytes, what: str, allowed: frozenset[str] | None, generation: int | None) -> dict[str, Any]:
     """Compiles the module under the host's own limits and lists imports, exports and every reason for which a node would refuse it."""
     parsed = bundle.UnverifiedBundle.parse(data, what)
     manifest = parsed.manifest
-    refused: list[str] = []
-    module: wasmtime.Module | None = None
+    refused = _refusal(require_known_hooks, manifest.hooks, manifest.name) + _refusal(require_host, manifest, host_version())
+    module: Any = None
+    tier, engine = tier_of(data), default_engine()
     try:
-        require_known_hooks(manifest.hooks, manifest.name)
-    except SnapcountError as error:
-        refused.append(str(error))
-    try:
-        module = user_cache().module(default_engine(), data, bundle.digest_of(data), manifest)
+        module = user_cache().module(engine, data, bundle.digest_of(data), manifest)
     except SnapcountError as error:
         refused.append(str(error))
     permitted = frozenset(manifest.capabilities) if allowed is None else allowed
     try:
         granted = grant(manifest.name, manifest.capabilities, permitted)
         if module is not None:
-            require_granted(module, manifest, granted)
+            require_granted(module, manifest, granted, engine)
     except SnapcountError as error:
         refused.append(str(error))
     if generation is not None and manifest.generations and generation not in manifest.generations:
         refused.append(f"{manifest.name}: runs on hardware generations {', '.join(map(str, manifest.generations))}, not on {generation}")
     capped = manifest.limits.capped(DEFAULT)
+    imports = [] if module is None else tier.imports(engine, module)
     return {
-        "name": manifest.name, "version": manifest.version, "hooks": list(manifest.hooks), "capabilities": list(manifest.capabilities),
-        "imports": [] if module is None else [f"{i.module}.{i.name}" for i in module.imports],
-        "exports": [] if module is None else [safe(e.name) for e in module.exports],
-        "needs": {} if module is None else _needs(module, manifest.capabilities),
+        "name": manifest.name, "version": manifest.version, "tier": tier.name, "hooks": list(manifest.hooks), "capabilities": list(manifest.capabilities),
+        "imports": [f"{place}.{name}" for place, name in imports],
+        "exports": [] if module is None else [safe(name) for name in tier.exports(engine, module)],
+        "needs": _component_needs(imports, manifest.capabilities) if wasm.is_component(data) else _needs(imports, manifest.capabilities),
         "limits": msgspec.to_builtins(capped),
         "capped": [f for f in manifest.limits.__struct_fields__ if getattr(capped, f) != getattr(manifest.limits, f)],
         "signed": len(parsed.signatures), "refused": refused,
     }  # fmt: skip
 
 
-def _needs(module: wasmtime.Module, capabilities: tuple[str, ...]) -> dict[str, str]:
-    drivers = ", ".join(sorted(set(capabilities) - set(IMPORT_NEEDS.values()))) or "a driver's capability"
-    return {
-        i.name or "": drivers if i.name == IMPORT_CALL else IMPORT_NEEDS.get(i.name or "", "nothing this host offers")
-        for i in module.imports
-    }
+def _refusal(require: Callable[..., object], *arguments: object) -> list[str]:
+    """Why a requirement does not hold; nothing where it does."""
+    try:
+        require(*arguments)
+    except SnapcountError as error:
+        return [str(error)]
+    return []
+
+
+def _needs(imports: list[tuple[str, str]], capabilities: tuple[str, ...]) -> dict[str, str]:
+    drivers = _drivers(capabilities)
+    return {name: drivers if name == IMPORT_CALL else IMPORT_NEEDS.get(name, "nothing this host offers") for _, name in imports}
+
+
+def _component_needs(imports: list[tuple[str, str]], capabilities: tuple[str, ...]) -> dict[str, str]:
+    from host.sandbox.component_checks import NEEDS
+
+    return {f"{interface}.{name}": NEEDS.get(interface, _drivers(capabilities)) for interface, name in imports}
+
+
+def _drivers(capabilities: tuple[str, ...]) -> str:
+    return ", ".join(sorted(set(capabilities) - set(IMPORT_NEEDS.values()))) or "a driver's capability"
 
 
 def in_words(report: dict[str, Any]) -> list[str]:
     """The report of `check` as sentences."""
-    lines = [f"{report['name']} {report['version']}: hooks {', '.join(report['hooks'])}."]
+    lines = [f"{report['name']} {report['version']}, a {report['tier']}: hooks {', '.join(report['hooks'])}."]
     lines.append(f"It asks for {', '.join(report['capabilities'])}." if report["capabilities"] else "It asks for no capability.")
     for name, need in report["needs"].items():
         lines.append(f"It imports {name}, which needs {need}.")
-    if not report["imports"]:
+    if report["exports"] and not report["imports"]:  # what did not compile has neither
         lines.append("It imports nothing: it can compute, and that is all.")
     if report["exports"]:
         lines.append(f"It exports {', '.join(report['exports'])}.")

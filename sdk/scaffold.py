@@ -1,10 +1,11 @@
 """`snapcount skill new`: copies a template, and puts the skill's name in."""
 
-import shutil
+import tempfile
 from pathlib import Path
 
 import msgspec
 
+from host.core import files
 from host.core.errors import UsageError
 from host.core.manifest import Name
 
@@ -13,7 +14,11 @@ PLACE = "SKILL_NAME"
 
 
 def create(parent: Path, name: str, lang: str) -> Path:
-    """Makes `parent/name`. Raises UsageError for a name that is a path or no name, and where the folder exists; then nothing was written."""
+    """Makes `parent/name`, whole or not at all.
+
+    Raises UsageError for a name that is a path or no name, for a language without a template and where the folder exists, StorageFull or HostFault
+    where it cannot be written.
+    """
     try:
         msgspec.convert(name, Name)
     except msgspec.ValidationError as error:
@@ -21,18 +26,27 @@ def create(parent: Path, name: str, lang: str) -> Path:
     folder = parent / name
     if folder.exists():
         raise UsageError(f"{folder} exists already; choose another name, or remove it")
-    source = TEMPLATES / lang
-    if not source.is_dir():
-        raise UsageError(f"there is no template for {lang}; there are {', '.join(sorted(path.name for path in TEMPLATES.iterdir()))}")
-    partial = folder.with_name(f".{name}.new")
+    templates = {path.name: path for path in TEMPLATES.iterdir()}  # by name, so that a path is none
+    if lang not in templates:
+        raise UsageError(f"there is no template for {lang!r}; there are {', '.join(sorted(templates))}")
     try:
-        shutil.copytree(source, partial, ignore=shutil.ignore_patterns("__pycache__"))
-        for path in partial.rglob("*"):
-            if path.is_file():
-                path.write_text(path.read_text().replace(PLACE, name))
-        partial.rename(folder)
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=parent) as scratch:
+            partial = Path(scratch) / name
+            _copy(templates[lang], partial, name)
+            partial.rename(folder)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise files.storage_error(error, f"{folder}: cannot be made") from error
     return folder
+
+
+def _copy(source: Path, target: Path, name: str) -> None:
+    """The template's files with the skill's name in them."""
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        if "__pycache__" in path.parts:
+            continue
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir()
+        else:
+            copy.write_text(path.read_text().replace(PLACE, name))

@@ -1,7 +1,9 @@
 """What many suites share: a clock that stands still until it is told, keys from fixed seeds, a small guest, and a node's state directory."""
 
 import os
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from host import config, identity
 from host.core import cbor, keys, wasm
 from host.core.bundle import with_manifest, with_signature
 from host.core.clock import Clock, SystemRandom
+from host.core.errors import UsageError
 from host.core.manifest import Manifest, SkillLimits
 from host.plugins.contract import BidReply, SelfTestReply
+from sdk.toolchains import TOOLCHAINS
 
 # CI tries the same examples each time, so that a push is judged by its change; everywhere else every run tries new ones and prints what fails.
 settings.register_profile("ci", derandomize=True, print_blob=True)
@@ -111,6 +115,36 @@ def make_state(owner: SigningKey, author: SigningKey) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], None]:
+    """Skips where a language's toolchain is missing; CI has them all."""
+
+    def look(lang: str) -> None:
+        try:
+            TOOLCHAINS[lang]()
+        except UsageError as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(str(error))
+
+    return look
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """64 KiB that are full when they are full."""
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if os.geteuid() != 0 or mount is None or umount is None:
+        pytest.skip("mounting a small tmpfs needs root and mount")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run([umount, "-l", disk], check=True)  # lazily: a journal that a failed test left open keeps it busy
 
 
 @pytest.fixture(scope="session")

@@ -338,9 +338,13 @@ def test_an_entry_that_cannot_be_removed_is_a_fault_of_the_host(engine: SkillEng
         cache.load(engine, digest_of(ONE), MANIFEST)
 
 
-def test_dropping_an_entry_that_is_not_there_does_nothing(cache: CompiledCache) -> None:
-    cache.drop(digest_of(ONE))
-    cache.drop(digest_of(ONE))
+def test_dropping_an_entry_that_is_not_there_leaves_the_others(engine: SkillEngine, cache: CompiledCache, directory: Path) -> None:
+    cache.module(engine, ONE, digest_of(ONE), MANIFEST)
+    cache.drop(digest_of(b"never compiled"))
+    assert len(list(directory.iterdir())) == 2
+    for _ in range(2):
+        cache.drop(digest_of(ONE))
+        assert list(directory.iterdir()) == []
 
 
 # ---- Entries in use, and more than one process ----------------------------------------------------

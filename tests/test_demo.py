@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import host
-from sdk.demo import story
+from sdk.demo import defences, story
 
 ROOT = Path(host.__file__).resolve().parents[1]  # where snapcount was imported from: the installation, or a tree on PYTHONPATH
 
@@ -36,7 +36,7 @@ def test_the_demo_does_its_job_and_every_defence_holds(tmp_path):
     assert result["seconds"] < 90
     assert result["calls"] > 0
     assert result["hook_us_p50"] > 0
-    assert all(result[name] is True for name in story.DEFENCES)
+    assert all(result[name] is True for name in defences.DEFENCES)
 
 
 def test_a_result_in_which_one_thing_did_not_hold_is_no_success():
@@ -47,7 +47,7 @@ def test_a_result_in_which_one_thing_did_not_hold_is_no_success():
         "cascade_ready": 2,
         "cascade_acted": 2,
         "calls_lost_in_upgrade": 0,
-    } | dict.fromkeys((*story.ROLLOUTS, *story.DEFENCES), True)
+    } | dict.fromkeys((*story.ROLLOUTS, *defences.DEFENCES), True)
     assert story.succeeded(good | {"delta_ratio": 0.01})
     assert not story.succeeded(good | {"delta_ratio": 0.5})
     good |= {"delta_ratio": 0.01}

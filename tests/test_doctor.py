@@ -28,9 +28,12 @@ import host
 from host import identity
 from host.core.attestation import Measurement
 from host.core.clock import SystemClock, SystemRandom
-from host.core.errors import HostAltered, HostFault, NetworkError
-from host.doctor import Finding, SystemProbes, examine
-from host.doctor.probes import Bounds, Disk, HttpAnswer, Running
+from host.core.errors import HostAltered, HostFault, MachineError, NetworkError, UsageError
+from host.doctor import Finding, SystemProbes, examine, system
+from host.doctor.probes import Bounds, Device, Disk, Holder, HttpAnswer, Running
+from host.plugins.drivers.grbl.settings import GrblSettings
+from sdk.grbl_peer.firmware import Firmware
+from sdk.grbl_peer.serve import Peer, PtyCable
 
 ROOT = Path(host.__file__).resolve().parents[1]
 NOW_S = 1_700_000_000.0
@@ -60,6 +63,8 @@ class FakeProbes:
             "owner": lambda path: path.stat().st_uid, "user": lambda uid: "snapcount" if uid == SELF else f"user{uid}",
             "disk": DISK, "sync_s": 0.004, "bounds": BOUNDS, "http": HttpAnswer(200, NOW_S, NOW_S), "connect": None, "listen": None,
             "measure": Measurement("sha256:" + "ab" * 32, True, 156), "slow_path": None, "uncompiled": (), "compile": None, "tools": {},
+            "require_serial": None, "device": Device(Path("/dev/ttyACM0"), True, "dialout", 0o660), "may_use": True, "holders": (),
+            "controller": "Grbl 1.1h answers, state Idle",
         }  # fmt: skip
         answer = (well | self.answers)[name]
         return answer if callable(answer) else lambda *_: answer
@@ -76,8 +81,8 @@ class Patient:
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
 
-    def examine(self, *, offline: bool = False, **answers: Any) -> list[Finding]:
-        return list(examine(self.state, FakeProbes(answers), offline=offline))
+    def examine(self, *, offline: bool = False, deep: bool = False, **answers: Any) -> list[Finding]:
+        return list(examine(self.state, FakeProbes(answers), offline=offline, deep=deep))
 
     def wrong(self, **answers: Any) -> list[Finding]:
         """What is not ok."""
@@ -461,6 +466,126 @@ def test_a_port_that_is_taken_fails_unless_it_is_the_running_node_that_took_it(p
     assert [(f.check, f.level) for f in found] == [("network", "fail")] * 2
     assert all("Address already in use" in f.found for f in found)
     assert patient.wrong(listen=taken, running=Running(1, 9), owner=9, uid=0) == []
+
+
+# Machine.
+
+
+@pytest.fixture
+def miller(tmp_path, make_state, clock) -> Patient:
+    """A node with a mill on a serial line."""
+    patient = Patient(make_state(tmp_path / "miller", clock, registry="http://127.0.0.1:8470", native=("grbl",)))
+    with (patient.state / "node.toml").open("a") as file:
+        file.write('\n[drivers.grbl]\nport = "/dev/ttyACM0"\n')
+    return patient
+
+
+RUNNING = Running(4711, SELF)
+
+
+def machine(found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.check == "machine"]
+
+
+def test_a_node_without_a_machine_on_a_serial_line_is_not_asked_for_one(patient):
+    assert machine(patient.examine()) == []
+
+
+def test_a_serial_line_that_is_there_and_free_is_well_and_nothing_was_opened(miller):
+    refuse = raises(AssertionError("it opened the port"))
+    (finding,) = machine(miller.examine(controller=refuse, connect=refuse))
+    assert (finding.level, finding.found) == ("ok", "/dev/ttyACM0: is there, free, and may be used")
+    (finding,) = machine(miller.examine(running=RUNNING, holders=(Holder(4711, "snapcount"),), controller=refuse, deep=True))
+    assert finding.found == "/dev/ttyACM0: the running node holds it", "not even --deep asks a controller that a node drives"
+
+
+@pytest.mark.parametrize(
+    ("answers", "level", "says", "do"),
+    [
+        ({"require_serial": raises(UsageError("it needs pyserial: pip install 'snapcount[grbl]'"))}, "fail", "pip install 'snapcount[grbl]'", "docs/grbl.md"),
+        ({"device": raises(FileNotFoundError(errno.ENOENT, "No such file or directory"))}, "fail", "/dev/ttyACM0: No such file", "plugged in and switched on"),
+        ({"device": Device(Path("/dev/sda"), False, "disk", 0o660)}, "fail", "is no serial device", "drivers.grbl.port"),
+        ({"may_use": False}, "fail", "snapcount may not use /dev/ttyACM0, which is of the group dialout, mode 0660", "usermod -aG dialout snapcount"),
+        ({"may_use": False, "device": Device(Path("/dev/ttyACM0"), True, "root", 0o600)}, "fail", "group root, mode 0600", "udev rule"),
+        ({"holders": (Holder(812, "ModemManager"),)}, "fail", "held by ModemManager, pid 812", "ID_MM_DEVICE_IGNORE"),
+        ({"holders": (Holder(4711, "node"), Holder(99, "screen")), "running": RUNNING}, "fail", "held by screen, pid 99", "stop it"),
+        ({"running": RUNNING}, "warn", "the running node does not hold /dev/ttyACM0", "machine status"),
+    ],
+)  # fmt: skip
+def test_a_serial_line_that_cannot_be_used_is_found(miller, answers, level, says, do):
+    (finding,) = machine(miller.examine(**answers))
+    assert finding.level == level
+    assert says in finding.found
+    assert do in finding.do
+    assert finding.line.isprintable()
+
+
+def test_the_groups_asked_for_are_those_of_the_running_node(miller):
+    asked = []
+    miller.examine(
+        running=RUNNING, holders=(Holder(4711, "node"),), may_use=lambda path, uid, pid: asked.append((str(path), uid, pid)) or True
+    )
+    miller.examine(may_use=lambda path, uid, pid: asked.append((str(path), uid, pid)) or True)
+    assert asked == [("/dev/ttyACM0", SELF, 4711), ("/dev/ttyACM0", SELF, None)]
+
+
+def test_a_line_behind_tcp_is_dialled_only_while_no_node_has_it(miller):
+    miller.edit("/dev/ttyACM0", "socket://127.0.0.1:7777")
+    asked = []
+    (finding,) = machine(miller.examine(connect=lambda *peer: asked.append(peer)))
+    assert (finding.level, asked) == ("ok", [("127.0.0.1", 7777)])
+    refuse = raises(OSError(errno.ECONNREFUSED, "Connection refused"))
+    (finding,) = machine(miller.examine(connect=refuse))
+    assert (finding.level, "Connection refused" in finding.found) == ("fail", True)
+    for quiet in ({"offline": True}, {"running": RUNNING}):
+        assert [finding.level for finding in machine(miller.examine(connect=refuse, **quiet))] == ["ok"]
+
+
+def test_deep_asks_the_controller_who_it_is(miller):
+    (finding,) = machine(miller.examine(deep=True))
+    assert finding.found == "/dev/ttyACM0: Grbl 1.1h answers, state Idle"
+    (finding,) = machine(miller.examine(deep=True, controller=raises(MachineError("the controller says nothing"))))
+    assert (finding.level, "says nothing" in finding.found) == ("fail", True)
+
+
+def test_the_real_probes_of_a_device_open_nothing(tmp_path):
+    probes = SystemProbes()
+    master, slave = os.openpty()
+    path = tmp_path / "mill"
+    path.symlink_to(os.ttyname(slave))
+    try:
+        device = probes.device(path)
+        assert (device.target, device.is_character) == (Path(os.ttyname(slave)), True)
+        assert probes.may_use(path, os.geteuid(), None)
+        assert probes.may_use(path, 0, None)
+        assert os.getpid() in [holder.pid for holder in probes.holders(path)]
+        os.fchmod(slave, 0o600)
+        assert not probes.may_use(path, 3_999_999_999, None)
+        os.fchmod(slave, 0o606)
+        assert probes.may_use(path, 3_999_999_999, None)
+        os.fchmod(slave, 0o060)
+        os.fchown(slave, -1, os.getegid())
+        assert probes.may_use(path, 3_999_999_999, os.getpid()), "by the groups of a process"
+    finally:
+        os.close(slave)
+        os.close(master)
+    with pytest.raises(OSError):
+        probes.device(path)
+    regular = tmp_path / "file"
+    regular.write_text("")
+    assert not probes.device(regular).is_character
+    assert probes.holders(regular) == ()
+    probes.require_serial()
+
+
+@pytest.mark.slow
+def test_the_real_probe_of_a_controller_says_who_answers(tmp_path, monkeypatch):
+    with Peer(Firmware(), PtyCable(tmp_path / "mill")):
+        said = SystemProbes().controller(GrblSettings(port=str(tmp_path / "mill"), needs_homing=False))
+    assert said.startswith("Grbl 1.1")
+    monkeypatch.setattr(system, "CONTROLLER_S", 0.2)
+    with pytest.raises(MachineError, match="mill"):
+        SystemProbes().controller(GrblSettings(port=str(tmp_path / "mill")))
 
 
 # The real machine.

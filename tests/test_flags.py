@@ -17,7 +17,7 @@ from host.core.errors import CapabilityDenied, Incompatible, MalformedData, TooL
 from host.node import Node
 from host.plugins.contract import BidReply
 from host.supply.facts import host_version
-from sdk.cli.node import CAPABILITIES
+from sdk.cli.node_init import CAPABILITIES
 from sdk.demo.samples import BID
 
 MEASURED = Measurement(f"sha256:{'0' * 64}", sealed=False, files=1)

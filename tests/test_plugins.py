@@ -45,10 +45,13 @@ from host.plugins.contract import (
     BidRequest,
     BoundingBox,
     Bounty,
+    CharacteristicVerdict,
     Constituent,
     Costs,
     HandleReply,
     HandleRequest,
+    InspectPartReply,
+    InspectPartRequest,
     MotionReply,
     MoveCounts,
     Particles,
@@ -70,6 +73,7 @@ from host.plugins.streaming import CHUNK_BYTES
 from host.sandbox.engine import SkillEngine
 from host.sandbox.imports import HostServices
 from host.sandbox.skill import LoadedSkill
+from sdk.demo.samples import PART
 
 NAME = "probe"
 POOL = 8
@@ -88,6 +92,9 @@ LOT = AssessFeedstockRequest(
 ASSESSED = AssessFeedstockReply(
     best="p", dry_mass_kg=Q, lot="lot 7", warnings=(),
     products=(ProductAssessment(confidence=1.0, energy_kwh_t=Q, name="p", reasons=(), suitable=True, yield_kg=Q),),
+)  # fmt: skip
+INSPECTED = InspectPartReply(
+    cautions=(), characteristics=(CharacteristicVerdict(accepted=4, mates=(), name="journal", verdict="accept"),), lot=PART.lot, reasons=("fine",), verdict="accept"
 )  # fmt: skip
 REPORT = PlanReport(
     bbox_mm=BoundingBox(max=(1.0, 1.0, 0.0), min=(0.0, 0.0, 0.0)), complete=True, dialect="grbl", done=True, driven=0, extruded_mm=0.0,
@@ -217,6 +224,11 @@ class Native:
         return self._reply()  # type: ignore[no-any-return]
 
     @hookimpl
+    def inspect_part(self, request: InspectPartRequest) -> InspectPartReply | None:
+        assert request == PART
+        return self._reply()  # type: ignore[no-any-return]
+
+    @hookimpl
     def handle(self, request: HandleRequest) -> HandleReply | None:
         assert request == MESSAGE
         return self._reply()  # type: ignore[no-any-return]
@@ -275,6 +287,18 @@ def test_hook_assess_feedstock(manager: PluginManager, shop: Shop) -> None:
 
 def replace_best(best: str) -> AssessFeedstockReply:
     return AssessFeedstockReply(best=best, dry_mass_kg=Q, lot="lot 7", products=ASSESSED.products, warnings=())
+
+
+def test_hook_inspect_part(manager: PluginManager, shop: Shop) -> None:
+    last = Native(msgspec.structs.replace(INSPECTED, lot="native"))
+    manager.register(last, "asked last")
+    manager.activate(shop.version(answering(cbor.encode(INSPECTED), hook="inspect_part"), hooks="inspect_part"))
+    abstaining = Native(None)
+    manager.register(abstaining, "asked first")
+    assert manager.hook.inspect_part(request=PART) == INSPECTED
+    assert (abstaining.asked, last.asked) == (1, 0)
+    manager.deactivate(NAME)
+    assert manager.hook.inspect_part(request=PART).lot == "native"
 
 
 def answered(detail: str, *, handled: bool = True, state: Any = "ready", payload: bytes = b"") -> HandleReply:
@@ -426,7 +450,7 @@ class FakeInstance:
         self.close()
 
 
-FAKED = Manifest(name=NAME, version="1.0.0", hooks=("bid", "self_test", "assess_feedstock", "handle", "plan_job"))
+FAKED = Manifest(name=NAME, version="1.0.0", hooks=("bid", "self_test", "assess_feedstock", "inspect_part", "handle", "plan_job"))
 
 
 @dataclass
@@ -451,6 +475,7 @@ def faked(*replies: bytes) -> tuple[SkillVersion, FakeInstance]:
     [
         ("bid", BID, offered("x")),
         ("assess_feedstock", LOT, ASSESSED),
+        ("inspect_part", PART, INSPECTED),
         ("handle", MESSAGE, answered("x")),
         ("self_test", SelfTestRequest(), SelfTestReply(detail="", ok=False)),
     ],

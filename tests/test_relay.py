@@ -3,11 +3,9 @@
 import asyncio
 import hashlib
 import os
-import shutil
 import socket
-import subprocess
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -501,21 +499,6 @@ def test_after_a_restart_nothing_is_fetched_again(tmp_path: Path) -> None:
         assert scene.origin.asked == [digest]
 
     play(tmp_path, scenario)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """64 KiB that are full when they are full."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or mount is None or umount is None:
-        pytest.skip("mounting a small tmpfs needs root and mount")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run([umount, "-l", disk], check=True)
 
 
 def test_on_a_full_disk_children_are_served_all_the_same(small_disk: Path, one_line: OneLine) -> None:

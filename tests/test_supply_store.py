@@ -499,21 +499,6 @@ def test_a_journal_of_another_shape_is_a_host_fault_of_one_line(tmp_path: Path) 
 # A full disk, for real.
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """64 KiB that are full when they are full."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or mount is None or umount is None:
-        pytest.skip("mounting a small tmpfs needs root and mount")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run([umount, "-l", disk], check=True)  # lazily: a journal that a failed test left open keeps it busy
-
-
 def fill(disk: Path) -> None:
     with (disk / "ballast").open("wb", buffering=0) as ballast:
         try:

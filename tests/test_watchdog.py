@@ -112,6 +112,8 @@ def test_without_a_manager_or_with_one_that_is_gone_nothing_happens(tmp_path):
         watchdog = Watchdog(variables)
         watchdog.ready("alone")
         watchdog.beat()
+        assert variables == {}, "a child of this process would speak to nobody"
+    assert list(tmp_path.iterdir()) == []
 
 
 class Looking:

@@ -4,7 +4,8 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,8 @@ SOCKET = "control.sock"
 TIMEOUT_S = 600.0
 JOB_S_MAX = 14 * 86_400.0  # a machine takes as long as it takes
 ANSWER_BYTES_MAX = 64 << 20
+EVENT_S_MAX = 15.0
+"""A node that is alive says so once a second."""
 
 
 class ControlRefused(SnapcountError):
@@ -51,6 +54,10 @@ class NodeControl:
         report: dict[str, Any] = patient.post(f"/v1/jobs?run={int(run)}&settings={quote(json.dumps(settings))}", program)
         return report
 
+    def events(self, path: str) -> "EventStream":
+        """Watches a stream of events until it is closed. Raises NetworkError, and what the node refuses with."""
+        return EventStream(self._state, path)
+
     def _ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None) -> bytes:
         connection = _UnixConnection(self._state, self._timeout_s)
         try:
@@ -76,6 +83,50 @@ def _refusal(status: int, answer: bytes) -> SnapcountError:
     except ValueError:
         return UsageError(f"the node answered {status}: {safe(answer[:200])}")
     return ControlRefused(said)
+
+
+class EventStream:
+    """One JSON object a line, as the node tells them; those that only say that it is alive are left out. `close` may come from another thread."""
+
+    def __init__(self, state: Path, path: str) -> None:
+        self._state, self._connection, self._closed = state, _UnixConnection(state, EVENT_S_MAX), False
+        try:
+            self._connection.request("GET", path)
+            self._response = self._connection.getresponse()
+            if self._response.status >= 400:
+                raise _refusal(self._response.status, self._response.read(ANSWER_BYTES_MAX))
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise NetworkError(f"{state}: no node answers there; start it with `snapcount node run --state {state}`") from error
+        except SnapcountError:
+            self._connection.close()
+            raise
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Ends when it is closed. Raises NetworkError when the node ends it, or says nothing for too long."""
+        while True:
+            try:
+                line = self._response.readline(ANSWER_BYTES_MAX)
+            except (OSError, ValueError, AttributeError, http.client.HTTPException):
+                line = b""
+            if self._closed:
+                return
+            if not line:
+                self.close()
+                raise NetworkError(f"{self._state}: the node ended what was watched; it stops, or has stopped")
+            event = json.loads(line)
+            if event.get("event") != "alive":
+                yield event
+
+    def close(self) -> None:
+        """Ends the stream, also while another thread waits for it."""
+        self._closed = True
+        if self._connection.sock is not None:
+            with suppress(OSError):
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError):
+            self._response.close()
+        self._connection.close()
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -27,6 +27,8 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"  impedance  mean {impedance['mean']:.0f}, p95 {impedance['p95']:.0f}, {impedance['trend_per_hour']:+.0f} an hour; {flagged}{slowest}"
     yield f"  lead time  {impedance['lead_ms']:.0f} ms"
     yield f"  conflicts  {status['conflicts_hour']:,} in the last hour"
+    for raised in status["raised"][:CONFLICTS_SHOWN]:
+        yield f"             {safe(raised['words'], 1000)}"
     yield f"  mode       {status['mode']}{': ' + ', '.join(status['frozen']) if status['frozen'] else ''}"
     last = status["last_cascade"]
     if last is None:

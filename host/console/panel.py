@@ -26,8 +26,24 @@ def node_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  skill     {skill['name']} {skill['version']} {skill['digest'][:19]}… {skill['calls']} calls, {skill['faults']} faults, {skill['path']} path"
     if not status["skills"]:
         yield "  skill     none yet; `snapcount fleet push BUNDLE` brings one"
+    yield from _recording_lines(status.get("recording"))
     for row in status["audit"]:
         yield f"  refused   {row['skill']}: {row['command']}: {row['reason']}"
+
+
+def _recording_lines(recording: dict[str, Any] | None) -> Iterator[str]:
+    """What is done with its calls beside answering them."""
+    if recording is None:
+        return
+    kept, record, sent, auditor = (recording[name] for name in ("journal", "record", "sent", "auditor"))
+    if record is not None:
+        lost = record["dropped"] + record["failed"]
+        yield f"  recorded  {kept['kept']} calls kept, {kept['kept_bytes'] / 2**20:.1f} MiB; {record['taken']} taken since the start, {lost} lost"
+    if sent is not None:
+        yield f"  audited   {sent['taken']} calls taken for auditors, {sent['dropped'] + sent['too_large'] + sent['unfit']} not sent, {recording['away']} while away"
+    if auditor is not None:
+        skipped = sum(auditor["skipped"].values())
+        yield f"  auditor   {auditor['compared']} calls compared, {auditor['conflicts']} in conflict, {skipped} skipped, {auditor['dropped']} dropped"
 
 
 def fleet_lines(fleet: dict[str, Any]) -> Iterator[str]:

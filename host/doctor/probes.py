@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from host.core.attestation import Measurement
+from host.plugins.drivers.grbl.settings import GrblSettings
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,24 @@ class Running:
 
     pid: int
     uid: int
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a path to a device leads to. `mode` has its permission bits."""
+
+    target: Path
+    is_character: bool
+    group: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that has a device open."""
+
+    pid: int
+    name: str
 
 
 class Probes(Protocol):
@@ -97,6 +116,26 @@ class Probes(Protocol):
 
     def listen(self, host: str, port: int) -> None:
         """Raises OSError where a TCP port cannot be listened on."""
+        ...
+
+    def require_serial(self) -> None:
+        """Raises UsageError where nothing is installed that speaks to a serial line."""
+        ...
+
+    def device(self, path: Path) -> Device:
+        """Opens nothing. Raises OSError."""
+        ...
+
+    def may_use(self, path: Path, uid: int, pid: int | None) -> bool:
+        """Whether a user, or the process of one, may read and write a device. Raises OSError."""
+        ...
+
+    def holders(self, path: Path) -> tuple[Holder, ...]:
+        """The processes that have a device open, as far as the asking user may see."""
+        ...
+
+    def controller(self, settings: GrblSettings) -> str:
+        """What a machine's controller says of itself; opens its port. Raises MachineError where none answers within a few seconds."""
         ...
 
     def measure(self) -> Measurement:

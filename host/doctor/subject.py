@@ -15,12 +15,14 @@ CHECK = "config"
 
 @dataclass(frozen=True)
 class Subject:
-    """A state directory whose node.toml is sound, and the machine that it is on."""
+    """A state directory whose node.toml is sound, and the machine that it is on. `offline` asks no other; `deep` opens what it looks at."""
 
     state: Path
     settings: NodeConfig
     probes: Probes
     running: Running | None
+    offline: bool = False
+    deep: bool = False
 
     @property
     def is_tier(self) -> bool:
@@ -28,11 +30,11 @@ class Subject:
         return self.settings.mesh.role not in ("", "agent")
 
 
-def load(state: Path, probes: Probes) -> Subject:
+def load(state: Path, probes: Probes, *, offline: bool = False, deep: bool = False) -> Subject:
     """Raises SnapcountError where there is no node.toml that a node could run with, its keys included."""
     settings = config.load(state)
     _ = settings.owner, settings.authors, settings.operators, settings.authorities  # parsed when they are asked for
-    return Subject(state, settings, probes, probes.running(state))
+    return Subject(state, settings, probes, probes.running(state), offline, deep)
 
 
 def check(state: Path, subject: Subject | SnapcountError) -> Iterator[Finding]:

@@ -21,10 +21,15 @@ import host
 from host.console.client import NodeControl
 from host.core import files
 from host.core.attestation import Measurement
-from host.core.errors import HostFault, NetworkError, SnapcountError
+from host.core.errors import HostFault, MachineError, NetworkError, SnapcountError
 from host.core.text import safe
-from host.doctor.probes import Bounds, Disk, HttpAnswer, Running
+from host.doctor import devices
+from host.doctor.probes import Bounds, Device, Disk, Holder, HttpAnswer, Running
 from host.installed import measure_host
+from host.plugins.drivers.grbl.machine import GrblMachine
+from host.plugins.drivers.grbl.port import require_pyserial
+from host.plugins.drivers.grbl.settings import GrblSettings
+from host.plugins.manager import NOTHING_ALLOWED
 from host.sandbox import direct
 from host.sandbox.compiler import PACKAGES
 
@@ -34,6 +39,8 @@ TIME_ERROR = 5  # what adjtimex(2) returns for a clock that is not synchronised
 EXTENSIONS = ("strict", "encode", "direct", "arrival")
 CGROUPS = Path("/sys/fs/cgroup")
 TRIAL_S = 60.0
+CONTROLLER_S = 10.0  # an Arduino takes two seconds to start
+POLL_S = 0.05
 
 
 class SystemProbes:
@@ -117,6 +124,30 @@ class SystemProbes:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family):
             pass
+
+    def require_serial(self) -> None:
+        require_pyserial()
+
+    def device(self, path: Path) -> Device:
+        return devices.device(path)
+
+    def may_use(self, path: Path, uid: int, pid: int | None) -> bool:
+        return devices.may_use(path, uid, pid)
+
+    def holders(self, path: Path) -> tuple[Holder, ...]:
+        return devices.holders(path)
+
+    def controller(self, settings: GrblSettings) -> str:
+        machine = GrblMachine(settings, NOTHING_ALLOWED)
+        try:
+            until_s = time.monotonic() + CONTROLLER_S
+            while (status := machine.status())["link"] != "ready" and not status["problems"] and time.monotonic() < until_s:
+                time.sleep(POLL_S)
+        finally:
+            machine.close()
+        if status["problems"] or status["link"] != "ready":
+            raise MachineError("; ".join(status["problems"]) or status["link"])
+        return f"Grbl {status['controller']} answers, state {status['state']}"
 
     def measure(self) -> Measurement:
         return measure_host()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sdk.cli.output import Json, emit, say
+from sdk.cli.output import Json, emit, say, tell
 
 if TYPE_CHECKING:
     from registry.audit import Row
@@ -35,10 +35,11 @@ def verify(
     expected = audit.verify_head(_read(head), [keys.load_public(path) for path in operator]) if head else None
     with _rows(folder, registry) as rows:
         count = audit.verify(rows, expected)
-    if as_json:
-        emit({"rows": count, "verified": True})
-    else:
-        say(f"{count} rows, each follows from those before it" + (f"; row {expected.seq} is the one that was signed" if expected else ""))
+    tell(
+        {"rows": count, "verified": True},
+        as_json,
+        [f"{count} rows, each follows from those before it" + (f"; row {expected.seq} is the one that was signed" if expected else "")],
+    )
 
 
 @app.command(epilog="Example: snapcount registry audit show --rollout toolpath-planner-2-0-0-6553f100")
@@ -75,10 +76,7 @@ def head(
 
     _, signed = RolloutHttp(registry).audit()
     files.write_atomic(out, signed)
-    if as_json:
-        emit({"head": str(out), "bytes": len(signed)})
-    else:
-        say(f"{out}: the signed head of the audit log")
+    tell({"head": str(out), "bytes": len(signed)}, as_json, [f"{out}: the signed head of the audit log"])
 
 
 def _read(path: Path) -> bytes:

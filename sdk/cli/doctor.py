@@ -12,16 +12,19 @@ EXAMPLE = "Example: snapcount node doctor --state node-1"
 def doctor(
     state: Path = typer.Option(Path("node"), "--state", help="The node's state directory."),
     offline: bool = typer.Option(False, "--offline", help="Ask no other machine."),
+    deep: bool = typer.Option(
+        False, "--deep", help="Ask a machine's controller who it is too. Opens its port, which may reset it: not while it moves."
+    ),
     as_json: bool = Json,
 ) -> None:
-    """Check a node, whether it runs or not: host, clock, disk, permissions, limits, trust, toolchain, network. Exit code 40 when something fails."""
+    """Check a node, whether it runs or not: host, clock, disk, permissions, limits, trust, toolchain, machine, network. Exit code 40 when something fails."""
     from dataclasses import asdict
 
     from host.core.errors import HostFault
     from host.doctor import SystemProbes, examine
 
     findings = []
-    for finding in examine(state, SystemProbes(), offline=offline):
+    for finding in examine(state, SystemProbes(), offline=offline, deep=deep):
         findings.append(finding)
         if not as_json:
             say(finding.line)

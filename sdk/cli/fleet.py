@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from sdk.cli import flags, quarantine, rollout
-from sdk.cli.output import Json, emit, progress, say, working
+from sdk.cli.output import Json, emit, progress, say, tell, working
 
 app = typer.Typer(help="Push skills to a fleet, watch it, and have it move on the snap count.", no_args_is_help=True)
 
@@ -110,11 +110,7 @@ def status(state: Path = State, as_json: bool = Json) -> None:
     from host.console.client import NodeControl
 
     found = NodeControl(state).get("/v1/mesh/status")
-    if as_json:
-        emit(found)
-    else:
-        for line in mesh.status_lines(found):
-            say(line)
+    tell(found, as_json, mesh.status_lines(found))
 
 
 @app.command(
@@ -260,10 +256,6 @@ def _operate(state: Path, operation: str, body: dict[str, Any], as_json: bool, *
     wait_s = (1.25 * (asked.get("in_ms") or 0) + asked.get("window_ms", 0) + steps * asked.get("timeout_ms", 0)) / 1000
     with working(operation):
         result = NodeControl(state, TIMEOUT_S + wait_s).post(f"/v1/mesh/{operation}", json.dumps(body).encode())
-    if as_json:
-        emit(result)
-    else:
-        for line in mesh.result_lines(result, replies=replies):
-            say(line)
+    tell(result, as_json, mesh.result_lines(result, replies=replies))
     if result["outcome"] != "SUCCESS":
         raise typer.Exit(NetworkError.exit_code)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from sdk.cli.output import Json, emit, say
+from sdk.cli.output import Json, tell
 
 app = typer.Typer(help="Make and show Ed25519 keys.", no_args_is_help=True)
 
@@ -25,11 +25,11 @@ def new(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.key"
     public = keys.public_text(keys.create(path, os.urandom(keys.SEED_BYTES)).verify_key)
-    if as_json:
-        emit({"private": str(path), "public": public})
-    else:
-        say(f"{path}: the private key; keep it, and keep it secret")
-        say(f"{path.with_suffix('.pub')}: {public}")
+    tell(
+        {"private": str(path), "public": public},
+        as_json,
+        [f"{path}: the private key; keep it, and keep it secret", f"{path.with_suffix('.pub')}: {public}"],
+    )
 
 
 @app.command(epilog="Example: snapcount keys show author.key")
@@ -38,7 +38,4 @@ def show(path: Path = typer.Argument(help="A .key or .pub file."), as_json: bool
     from host.core import keys
 
     key = keys.load_public(path) if path.suffix == ".pub" else keys.load(path).verify_key
-    if as_json:
-        emit({"public": keys.public_text(key)})
-    else:
-        say(keys.public_text(key))
+    tell({"public": keys.public_text(key)}, as_json, [keys.public_text(key)])

@@ -1,17 +1,26 @@
 """`snapcount machine`: what a person asks of a node's machine, past any job: hold, resume, reset, unlock, home, clear."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from sdk.cli.output import Json, emit, say
+from sdk.cli.output import Json, tell
 
 app = typer.Typer(help="Look after a node's machine: hold, resume, reset, unlock, home.", no_args_is_help=True)
 
 State = typer.Option(Path("node"), "--state", help="State directory of the running node.")
 Capability = typer.Option("motion", "--capability", help="The capability that the machine's driver offers.")
+PLAIN = {
+    "hold": "Stop moving, with the position kept. `snapcount machine resume` goes on.",
+    "resume": "Go on after a hold, or after the safety door was closed.",
+    "reset": "Reset the controller and end its job. In motion that loses the position.",
+    "unlock": "Leave an alarm without homing, because you have looked and the position is right.",
+    "home": "Move every axis to its switch: after it, the position is known.",
+    "clear": "Say that you have seen why the last job ended. Nothing is sent to the machine.",
+}
+"""What is asked for most, each a command of its own."""
 SHOWN = ("link", "state", "position", "port", "controller", "failure")
 
 
@@ -40,40 +49,15 @@ def ask(
     _ask(action, state, capability, as_json)
 
 
-@app.command(epilog="Example: snapcount machine hold --state node-1")
-def hold(state: Path = State, capability: str = Capability, as_json: bool = Json) -> None:
-    """Stop moving, with the position kept. `snapcount machine resume` goes on."""
-    _ask("hold", state, capability, as_json)
+def _plain(action: str) -> Callable[..., None]:
+    def asked(state: Path = State, capability: str = Capability, as_json: bool = Json) -> None:
+        _ask(action, state, capability, as_json)
+
+    return asked
 
 
-@app.command(epilog="Example: snapcount machine resume --state node-1")
-def resume(state: Path = State, capability: str = Capability, as_json: bool = Json) -> None:
-    """Go on after a hold, or after the safety door was closed."""
-    _ask("resume", state, capability, as_json)
-
-
-@app.command(epilog="Example: snapcount machine reset --state node-1")
-def reset(state: Path = State, capability: str = Capability, as_json: bool = Json) -> None:
-    """Reset the controller and end its job. In motion that loses the position."""
-    _ask("reset", state, capability, as_json)
-
-
-@app.command(epilog="Example: snapcount machine unlock --state node-1")
-def unlock(state: Path = State, capability: str = Capability, as_json: bool = Json) -> None:
-    """Leave an alarm without homing, because you have looked and the position is right."""
-    _ask("unlock", state, capability, as_json)
-
-
-@app.command(epilog="Example: snapcount machine home --state node-1")
-def home(state: Path = State, capability: str = Capability, as_json: bool = Json) -> None:
-    """Move every axis to its switch: after it, the position is known."""
-    _ask("home", state, capability, as_json)
-
-
-@app.command(epilog="Example: snapcount machine clear --state node-1")
-def clear(state: Path = State, capability: str = Capability, as_json: bool = Json) -> None:
-    """Say that you have seen why the last job ended. Nothing is sent to the machine."""
-    _ask("clear", state, capability, as_json)
+for _action, _about in PLAIN.items():
+    app.command(_action, help=_about, epilog=f"Example: snapcount machine {_action} --state node-1")(_plain(_action))
 
 
 def _ask(action: str, state: Path, capability: str, as_json: bool) -> None:
@@ -85,11 +69,7 @@ def _ask(action: str, state: Path, capability: str, as_json: bool) -> None:
 
 
 def _show(machine: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        emit(machine)
-        return
-    for line in _lines(machine):
-        say(line)
+    tell(machine, as_json, _lines(machine))
 
 
 def _lines(machine: dict[str, Any]) -> Iterator[str]:

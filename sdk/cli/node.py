@@ -1,129 +1,20 @@
 """`snapcount node`: a node on this machine, for its owner."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
-from sdk.cli import doctor, node_questions, quarantine
-from sdk.cli.output import Json, emit, say, working
-
-if TYPE_CHECKING:
-    from nacl.signing import SigningKey
+from sdk.cli import doctor, node_calls, node_init, quarantine, watch
+from sdk.cli.node_init import OwnerKey, State
+from sdk.cli.output import Json, emit, say, tell, working
 
 app = typer.Typer(help="Set up, run and look after a node.", no_args_is_help=True)
+app.command("init", epilog=node_init.EXAMPLE)(node_init.init)
 app.command("policies", epilog=quarantine.POLICIES_EXAMPLE)(quarantine.policies)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
-
-State = typer.Option(Path("node"), "--state", help="The node's state directory.")
-OwnerKey = typer.Option(Path("owner.key"), "--owner-key", help="The owner's private key.")
-CAPABILITIES = "log,clock,random,state,flags,motion"
-
-
-@app.command(
-    epilog="Example: snapcount node init --state node-1 --name node-1 --owner-key owner.key --trust author.pub --registry http://127.0.0.1:8470  "
-    "(in a mesh: --role lead --parent ws://127.0.0.1:8480 --listen 127.0.0.1:8481)"
-)
-def init(
-    context: typer.Context,
-    state: Path = State,
-    name: str = typer.Option("node", help="Name of the node, unique in its fleet."),
-    owner_key: Path = OwnerKey,
-    generation: int = typer.Option(1, min=1, max=255, help="Hardware generation."),
-    registry: str = typer.Option("", help="Address of the registry that it takes skills from."),
-    trust: list[Path] = typer.Option([], "--trust", help="Public key (.pub) of an author to trust; repeat it."),
-    allow: str = typer.Option(CAPABILITIES, help="Capabilities that skills may ask for, comma separated."),
-    plugin: list[str] = typer.Option(["virtual_machine"], help="Native plugins (drivers) to load."),
-    role: str = typer.Option("", help="Its role in a mesh: agent, lead, coordinator or orchestrator."),
-    parent: list[str] = typer.Option([], "--parent", help="Address of its parent in the mesh, ws://HOST:PORT or nats://NAME; repeat it."),
-    listen: str = typer.Option("", help="Where a tier of the mesh listens for its children: HOST:PORT or nats://NAME."),
-    agent_class: str = typer.Option("E", "--class", help="A edge, B serverless, C persistent, D gpu, E local, F human."),
-    heartbeat: float = typer.Option(5.0, help="How often children of this tier report, in seconds."),
-    authority: list[Path] = typer.Option(
-        [], "--authority", help="Public key (.pub) of an owner whose nodes it believes; repeat it. Default: its own."
-    ),
-    nats: str = typer.Option("", help="The NATS server for nats:// addresses, nats://HOST:PORT."),
-    insecure: bool = typer.Option(False, "--insecure", help="Let it listen beyond this machine without TLS."),
-    operator: list[Path] = typer.Option(
-        [],
-        "--operator",
-        help="Public key (.pub) of an operator whose desired states and policies it takes, such as the registry's own; repeat it.",
-    ),
-    sector: str = typer.Option("", help="The part of the fleet that it belongs to; roll-outs take some nodes of each first."),
-    trust_metadata: str = typer.Option(
-        "", help="Where the operators' approvals are, http://HOST:PORT/trust/metadata. Default: an author's word is enough."
-    ),
-    serve: str = typer.Option("", help="Where it serves bundles to its children: HOST:PORT."),
-    supply_parent: list[str] = typer.Option(
-        [], "--supply-parent", help="A node that serves, asked before the registry, http://HOST:PORT; repeat it."
-    ),
-    make_owner_key: bool = typer.Option(False, "--make-owner-key", help="Make the owner's key where --owner-key says, if there is none."),
-    as_json: bool = Json,
-) -> None:
-    """Make a node: its identity, its certificate, a signed safety.toml and a commented node.toml. At a terminal, without options, it asks."""
-    import msgspec
-
-    from host import config, identity
-    from host.core import keys, toml
-    from host.core.clock import SystemClock, SystemRandom
-    from host.core.errors import UsageError
-    from host.core.manifest import Name
-    from host.core.text import safe
-
-    if node_questions.wanted(context):
-        given = node_questions.Answers(
-            state, name, owner_key, make_owner_key, generation, registry, trust, allow, role, parent, listen, nats, insecure
-        )
-        answers = node_questions.ask(context, given)
-        state, name, owner_key, make_owner_key, generation, registry, trust, allow, role, parent, listen, nats, insecure = answers
-    try:
-        msgspec.convert(name, Name)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"a node's name is lower case letters, digits and single dashes, not {name!r}") from error
-    if not owner_key.exists() and not make_owner_key:
-        raise UsageError(f"{owner_key}: there is no owner's key; make one with `snapcount keys new owner`, or here with --make-owner-key")
-    authors, operators = (tuple(keys.public_text(keys.load_public(path)) for path in paths) for paths in (trust, operator))
-    allowed = tuple(part.strip() for part in allow.split(",") if part.strip())
-    place = {
-        "role": role, "parents": parent, "listen": listen, "class": agent_class, "heartbeat_s": heartbeat, "nats": nats, "insecure": insecure,
-        "authorities": [keys.public_text(keys.load_public(path)) for path in authority],
-    }  # fmt: skip
-    try:
-        mesh = msgspec.convert(place, config.Mesh)
-        supply = msgspec.convert({"serve": serve, "parents": supply_parent}, config.Supply)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{safe(str(error))}; see `snapcount node init --help`") from error
-    owner = keys.load(owner_key) if owner_key.exists() else _make_owner(owner_key)
-    toml_text = config.template(
-        name, keys.public_text(owner.verify_key), generation, registry, authors, allowed, tuple(plugin), mesh, sector=sector, operators=operators, metadata=trust_metadata,
-        supply=supply,
-    )  # fmt: skip
-    toml.decode(toml_text.encode(), config.NodeConfig, config.FILE)  # a value that is not sound is refused before anything is made
-    identity.create(state, toml_text, owner, SystemClock(), SystemRandom())
-    key = keys.public_text(identity.load_key(state).verify_key)
-    if as_json:
-        emit({"state": str(state), "node": name, "key": key})
-        return
-    say(f"{state}: {name} is {key}")
-    say(f"  {state / config.FILE}: what you decide; {state / identity.SAFETY}: what its machine may do, signed")
-    if not authors:
-        say("  it trusts no author yet: name one in [trust] before it can install anything")
-    if role:
-        say(f"  mesh: {role}{f' of {parent[0]}' if parent else ''}{f', listens on {listen}' if listen else ''}")
-    say(f"start it with: snapcount node run --state {state}")
-
-
-def _make_owner(path: Path) -> "SigningKey":
-    import os
-    import sys
-
-    from host.core import keys
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    key = keys.create(path, os.urandom(keys.SEED_BYTES))
-    # On stderr: standard output may be read by a program.
-    print(f"{path}: the owner's private key; keep it away from the node, and keep it secret", file=sys.stderr)
-    return key
+app.command("audit", epilog=node_calls.AUDIT_EXAMPLE)(node_calls.audit)
+app.add_typer(node_calls.app, name="calls")
+app.command("watch", epilog=watch.EXAMPLE)(watch.watch)
 
 
 @app.command(epilog="Example: snapcount node run --state node-1")
@@ -144,11 +35,7 @@ def status(state: Path = State, as_json: bool = Json) -> None:
     from host.console.client import NodeControl
 
     found = NodeControl(state).get("/v1/status")
-    if as_json:
-        emit(found)
-    else:
-        for line in panel.node_lines(found):
-            say(line)
+    tell(found, as_json, panel.node_lines(found))
 
 
 @app.command(epilog="Example: snapcount node attest --state node-1")
@@ -178,7 +65,7 @@ def attest(state: Path = State, as_json: bool = Json) -> None:
 
 @app.command(epilog="Example: snapcount node call bid --state node-1 --input request.json")
 def call(
-    hook: str = typer.Argument(help="Name of the hook: bid, assess_feedstock, handle."),
+    hook: str = typer.Argument(help="Name of the hook: bid, assess_feedstock, inspect_part, handle."),
     source: Path = typer.Option(..., "--input", help="The request as JSON, bytes in base64; - for standard input."),
     state: Path = State,
 ) -> None:
@@ -220,10 +107,11 @@ def send(
         "priority": priority, "ttl_ms": int(ttl * 1000),
     }  # fmt: skip
     answer = NodeControl(state).post("/v1/mesh/send", json.dumps(letter).encode())
-    if as_json:
-        emit(answer)
-    else:
-        say(f"{topic} for {', '.join(to)}: {'sent' if answer['connected'] else 'it goes when the parent is back'}, message {answer['id']}")
+    tell(
+        answer,
+        as_json,
+        [f"{topic} for {', '.join(to)}: {'sent' if answer['connected'] else 'it goes when the parent is back'}, message {answer['id']}"],
+    )
 
 
 @app.command(epilog="Example: snapcount node pull registry.plant.example/skills/ore-sorter:1.2.0 --state node-1")
@@ -240,10 +128,7 @@ def pull(
 
     with working(f"pulling {reference}"):
         found = NodeControl(state).post("/v1/pull", json.dumps({"reference": reference, "login": token}).encode())
-    if as_json:
-        emit(found)
-    else:
-        say(f"{found['name']} {found['version']} is active ({found['digest'][:19]}…)")
+    tell(found, as_json, [f"{found['name']} {found['version']} is active ({found['digest'][:19]}…)"])
 
 
 @app.command(epilog="Example: snapcount node rollback toolpath-planner --state node-1")
@@ -252,10 +137,7 @@ def rollback(name: str = typer.Argument(help="Name of the skill."), state: Path 
     from host.console.client import NodeControl
 
     answer = NodeControl(state).post(f"/v1/rollback/{name}")
-    if as_json:
-        emit(answer)
-    else:
-        say(f"{name} {answer['version']} is active again")
+    tell(answer, as_json, [f"{name} {answer['version']} is active again"])
 
 
 @app.command(epilog="Example: snapcount node remove toolpath-planner --state node-1")
@@ -309,7 +191,8 @@ def certify(state: Path = State, owner_key: Path = OwnerKey, as_json: bool = Jso
     from host.core.clock import SystemClock, SystemRandom
 
     claims = identity.certify(state, keys.load(owner_key), SystemClock(), SystemRandom())
-    if as_json:
-        emit({"node": claims.subject, "id": claims.id.hex(), "expires_s": claims.expires_s})
-    else:
-        say(f"{claims.subject}: certified until {claims.expires_s} (seconds since 1970), certificate {claims.id.hex()}")
+    tell(
+        {"node": claims.subject, "id": claims.id.hex(), "expires_s": claims.expires_s},
+        as_json,
+        [f"{claims.subject}: certified until {claims.expires_s} (seconds since 1970), certificate {claims.id.hex()}"],
+    )

@@ -21,6 +21,15 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def tell(found: Any, as_json: bool, lines: Iterable[str]) -> None:
+    """What a command found: for programs as JSON, for people in words."""
+    if as_json:
+        emit(found)
+        return
+    for line in lines:
+        say(line)
+
+
 def warn(line: str) -> None:
     """A line for people, on stderr: what a program that reads stdout need not see."""
     print(line, file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from sdk.cli import audit, ceremony, registry_oci, registry_tokens
-from sdk.cli.output import Json, emit, say
+from sdk.cli.output import Json, tell
 
 if TYPE_CHECKING:
     import ssl
@@ -87,11 +87,14 @@ def serve(
     made = server.RegistryServer(folder, SystemClock(), log_line, authorities, _revoked(revoked), anonymous, operators)
 
     def ready(url: str) -> None:
-        if as_json:
-            emit({"url": url, "operator": keys.public_text(made.key)})
-        else:
-            say(f"registry at {url}, bundles in {folder}")
-            say(f"its own key, for the operators of nodes: {folder / server.OPERATOR_KEY} ({keys.public_text(made.key)})")
+        tell(
+            {"url": url, "operator": keys.public_text(made.key)},
+            as_json,
+            [
+                f"registry at {url}, bundles in {folder}",
+                f"its own key, for the operators of nodes: {folder / server.OPERATOR_KEY} ({keys.public_text(made.key)})",
+            ],
+        )
 
     _until_stopped(server.serve(made, host, port, ready, tls), f"{host}:{port}")
 
@@ -128,8 +131,4 @@ def nodes(
     from registry.client import RegistryHttp
 
     fleet = RegistryHttp(registry).fleet()
-    if as_json:
-        emit(fleet)
-    else:
-        for line in panel.fleet_lines(fleet):
-            say(line)
+    tell(fleet, as_json, panel.fleet_lines(fleet))

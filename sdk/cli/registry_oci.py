@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sdk.cli.output import Json, emit, say, working
+from sdk.cli.output import Json, tell, working
 
 if TYPE_CHECKING:
     from host.core.oci import Reference
@@ -48,11 +48,11 @@ def push(
     target = parse_reference(reference) if reference else registry_reference(registry, Local(f"skills/{described.name}", described.version))
     with working(f"pushing {target}"):
         manifest = OciRepository(target, _credentials(token), "pull,push").push(data)
-    if as_json:
-        emit({"reference": str(target), "manifest": manifest, "digest": digest_of(data), "size": len(data)})
-    else:
-        say(f"pushed {target}")
-        say(f"manifest {manifest}, bundle {digest_of(data)}")
+    tell(
+        {"reference": str(target), "manifest": manifest, "digest": digest_of(data), "size": len(data)},
+        as_json,
+        [f"pushed {target}", f"manifest {manifest}, bundle {digest_of(data)}"],
+    )
 
 
 def pull(
@@ -72,10 +72,11 @@ def pull(
         data = OciRepository(target, _credentials(token)).pull()
     described = UnverifiedBundle.parse(data, str(target)).manifest
     write_atomic(output, data)
-    if as_json:
-        emit({"file": str(output), "name": described.name, "version": described.version, "digest": digest_of(data), "size": len(data)})
-    else:
-        say(f"{output}: {described.name} {described.version}, {len(data)} bytes, {digest_of(data)}")
+    tell(
+        {"file": str(output), "name": described.name, "version": described.version, "digest": digest_of(data), "size": len(data)},
+        as_json,
+        [f"{output}: {described.name} {described.version}, {len(data)} bytes, {digest_of(data)}"],
+    )
 
 
 def delete(
@@ -89,10 +90,7 @@ def delete(
 
     target = _reference(registry, reference)
     OciRepository(target, _credentials(token), "delete").delete()
-    if as_json:
-        emit({"deleted": str(target)})
-    else:
-        say(f"deleted {target}")
+    tell({"deleted": str(target)}, as_json, [f"deleted {target}"])
 
 
 def export(target: Path = typer.Argument(help="A new or empty folder."), folder: Path = Folder, as_json: bool = Json) -> None:
@@ -101,10 +99,11 @@ def export(target: Path = typer.Argument(help="A new or empty folder."), folder:
 
     with working(f"writing {target}"):
         manifests, trusted = layout.export(_store(folder).content, folder, target)
-    if as_json:
-        emit({"folder": str(target), "manifests": manifests, "trust_files": trusted})
-    else:
-        say(f"{target}: {manifests} manifests, {trusted} trust files")
+    tell(
+        {"folder": str(target), "manifests": manifests, "trust_files": trusted},
+        as_json,
+        [f"{target}: {manifests} manifests, {trusted} trust files"],
+    )
 
 
 def load(source: Path = typer.Argument(help="The folder that `export` wrote."), folder: Path = Folder, as_json: bool = Json) -> None:
@@ -113,10 +112,11 @@ def load(source: Path = typer.Argument(help="The folder that `export` wrote."), 
 
     with working(f"reading {source}"):
         manifests, trusted = layout.load(_store(folder, new=True).content, folder, source)
-    if as_json:
-        emit({"folder": str(folder), "manifests": manifests, "trust_files": trusted})
-    else:
-        say(f"{folder}: {manifests} manifests and {trusted} trust files taken in")
+    tell(
+        {"folder": str(folder), "manifests": manifests, "trust_files": trusted},
+        as_json,
+        [f"{folder}: {manifests} manifests and {trusted} trust files taken in"],
+    )
 
 
 def gc(
@@ -126,10 +126,7 @@ def gc(
 ) -> None:
     """Remove the bytes that no manifest and no announcement refers to. The registry may run meanwhile."""
     files, size = _store(folder).collect(int(grace_hours * 3600))
-    if as_json:
-        emit({"files": files, "bytes": size})
-    else:
-        say(f"removed {files} files, {size} bytes")
+    tell({"files": files, "bytes": size}, as_json, [f"removed {files} files, {size} bytes"])
 
 
 def _store(folder: Path, *, new: bool = False) -> "BundleStore":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from sdk.cli.output import Json, emit, say, table
+from sdk.cli.output import Json, emit, table, tell
 
 EXAMPLE = "Example: snapcount registry token new ci --scope push"
 app = typer.Typer(help="Make, show and revoke the tokens of a registry.", epilog=EXAMPLE, no_args_is_help=True)
@@ -27,11 +27,14 @@ def new(
 
     expires = int(time.time() + days * DAY_S) if days else 0
     secret = Tokens(folder).new(name, scope, repository, expires)
-    if as_json:
-        emit({"name": name, "secret": secret, "token": f"{name}:{secret}", "expires_s": expires})
-    else:
-        say(f"{name}:{secret}")
-        say(f"keep it; it is not shown again. Commands take it from SNAPCOUNT_TOKEN, OCI clients as user {name} with the rest as password")
+    tell(
+        {"name": name, "secret": secret, "token": f"{name}:{secret}", "expires_s": expires},
+        as_json,
+        [
+            f"{name}:{secret}",
+            f"keep it; it is not shown again. Commands take it from SNAPCOUNT_TOKEN, OCI clients as user {name} with the rest as password",
+        ],
+    )
 
 
 @app.command("list", epilog="Example: snapcount registry token list")
@@ -53,10 +56,7 @@ def revoke(name: str = typer.Argument(help="Name of the token."), folder: Path =
     from registry.tokens import Tokens
 
     Tokens(folder).revoke(name)
-    if as_json:
-        emit({"revoked": name})
-    else:
-        say(f"revoked {name}")
+    tell({"revoked": name}, as_json, [f"revoked {name}"])
 
 
 def _until(expires_s: int) -> str:

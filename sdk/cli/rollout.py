@@ -1,6 +1,7 @@
 """`snapcount rollout`: bring a version of a skill to a fleet in stages, watch it, and stop it."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,20 @@ ErrorMax = typer.Option(None, "--error-max", min=0, max=1, help="A larger share 
 Emergency = typer.Option(False, "--emergency", help="No soak, no window, canary first; needs --reason.")
 Previous = typer.Option(None, "--previous", help="The bundle to go back to, for nodes whose own version the registry does not hold.")
 SECTORS_SHOWN = 20
+ACTIONS = {
+    "pause": (
+        "Start nobody more. Nodes that were told go on, and failures still stop it.",
+        "toolpath-planner-2-0-0-6553f100 --reason 'audit week'",
+    ),
+    "resume": ("Go on with one that is paused, or that holds because too few succeeded.", "toolpath-planner-2-0-0-6553f100"),
+    "abort": (
+        "Undo what was done: every node goes back to what it ran. Also for one that is done.",
+        "toolpath-planner-2-0-0-6553f100 --reason 'wrong release'",
+    ),
+    "retry": ("Start the nodes that failed once more.", "toolpath-planner-2-0-0-6553f100"),
+    "approve": ("Consent, as a second operator, to a roll-out in the lane safety.", "interlock-2-0-0-6553f100 --key second-operator.key"),
+}
+"""What an operator may ask of a roll-out: what it does, and an example."""
 
 
 @app.command(epilog="Example: snapcount rollout plan toolpath-planner.wasm --generation 3")
@@ -115,12 +130,7 @@ def status(
     from sdk.cli import rollout_view
 
     http = RolloutHttp(registry)
-    if not watch:
-        found = http.rollout(id)
-    elif as_json or not sys.stdout.isatty():
-        found = rollout_view.follow_lines(http.watch(id), emit if as_json else lambda shown: say(rollout_view.line(shown)))
-    else:
-        found = rollout_view.follow_live(http.watch(id), SECTORS_SHOWN)
+    found = _follow(http, id, as_json) if watch else http.rollout(id)
     if as_json and not watch:
         emit(found)
     elif not as_json and found:
@@ -141,34 +151,15 @@ def listed(registry: str = Registry, as_json: bool = Json) -> None:
         table(fields, ([row.get(field, "") for field in fields] for row in found))
 
 
-@app.command(epilog="Example: snapcount rollout pause toolpath-planner-2-0-0-6553f100 --reason 'audit week'")
-def pause(id: str = Id, key: Path = Key, registry: str = Registry, reason: str = Reason, as_json: bool = Json) -> None:
-    """Start nobody more. Nodes that were told go on, and failures still stop it."""
-    _act("pause", id, key, registry, reason, as_json)
+def _action(action: str) -> Callable[..., None]:
+    def act(id: str = Id, key: Path = Key, registry: str = Registry, reason: str = Reason, as_json: bool = Json) -> None:
+        _act(action, id, key, registry, reason, as_json)
+
+    return act
 
 
-@app.command(epilog="Example: snapcount rollout resume toolpath-planner-2-0-0-6553f100")
-def resume(id: str = Id, key: Path = Key, registry: str = Registry, reason: str = Reason, as_json: bool = Json) -> None:
-    """Go on with one that is paused, or that holds because too few succeeded."""
-    _act("resume", id, key, registry, reason, as_json)
-
-
-@app.command(epilog="Example: snapcount rollout abort toolpath-planner-2-0-0-6553f100 --reason 'wrong release'")
-def abort(id: str = Id, key: Path = Key, registry: str = Registry, reason: str = Reason, as_json: bool = Json) -> None:
-    """Undo what was done: every node goes back to what it ran. Also for one that is done."""
-    _act("abort", id, key, registry, reason, as_json)
-
-
-@app.command(epilog="Example: snapcount rollout retry toolpath-planner-2-0-0-6553f100")
-def retry(id: str = Id, key: Path = Key, registry: str = Registry, reason: str = Reason, as_json: bool = Json) -> None:
-    """Start the nodes that failed once more."""
-    _act("retry", id, key, registry, reason, as_json)
-
-
-@app.command(epilog="Example: snapcount rollout approve interlock-2-0-0-6553f100 --key second-operator.key")
-def approve(id: str = Id, key: Path = Key, registry: str = Registry, reason: str = Reason, as_json: bool = Json) -> None:
-    """Consent, as a second operator, to a roll-out in the lane safety."""
-    _act("approve", id, key, registry, reason, as_json)
+for _name, (_about, _more) in ACTIONS.items():
+    app.command(_name, help=_about, epilog=f"Example: snapcount rollout {_name} {_more}")(_action(_name))
 
 
 @app.command(epilog="Example: snapcount rollout simulate --nodes 30000 --generations 6 --offline 0.1 --json")
@@ -200,15 +191,21 @@ def push(bundle: Path, key: Path, registry: str, *, at_once: bool, as_json: bool
     http = RolloutHttp(registry)
     waves, soak, probation = (["100%"], "0s", "0s") if at_once else ([], "", "10m")
     id = _begin(http, bundle, key, waves, soak, probation)
-    if as_json or not sys.stdout.isatty():
-        found = rollout_view.follow_lines(http.watch(id), emit if as_json else lambda shown: say(rollout_view.line(shown)))
-    else:
-        found = rollout_view.follow_live(http.watch(id), SECTORS_SHOWN)
+    found = _follow(http, id, as_json)
     if not as_json:
         for shown in rollout_view.lines(found, SECTORS_SHOWN):
             say(shown)
     if found.get("status") != "done":
         raise typer.Exit(20)
+
+
+def _follow(http: Any, id: str, as_json: bool) -> dict[str, Any]:
+    """Shows a roll-out as it goes on, until it ends; its last standing."""
+    from sdk.cli import rollout_view
+
+    if as_json or not sys.stdout.isatty():
+        return rollout_view.follow_lines(http.watch(id), emit if as_json else lambda shown: say(rollout_view.line(shown)))
+    return rollout_view.follow_live(http.watch(id), SECTORS_SHOWN)
 
 
 def _begin(http: Any, bundle: Path, key: Path, waves: list[str], soak: str, probation: str) -> str:

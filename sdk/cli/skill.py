@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sdk.cli.output import Json, emit, progress, say, table, warn, working
+from sdk.cli import skill_bench, skill_dev, skill_profile, skill_replay, skill_test
+from sdk.cli.output import Json, emit, say, table, warn, working
 
 if TYPE_CHECKING:
     from sdk.build import Verification
 
 app = typer.Typer(help="Write, build, test and sign skills.", no_args_is_help=True)
+app.command("bench", epilog=skill_bench.EXAMPLE)(skill_bench.bench)
+app.command("profile", epilog=skill_profile.EXAMPLE)(skill_profile.profile)
+app.command("dev", epilog=skill_dev.EXAMPLE)(skill_dev.dev)
+app.command("replay", epilog=skill_replay.EXAMPLE)(skill_replay.replay)
 
 
 class Lang(StrEnum):
@@ -23,6 +28,8 @@ class Lang(StrEnum):
     C = "c"
     RUST = "rust"
     ASSEMBLYSCRIPT = "assemblyscript"
+    PYTHON = "python"
+    JAVASCRIPT = "javascript"
 
 
 Folder = typer.Argument(Path(), help="The skill's folder.", show_default="this folder")
@@ -95,33 +102,7 @@ def _tell(name: str, found: "Verification", as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: snapcount skill test ore-sorter")
-def test(folder: Path = Folder, as_json: bool = Json) -> None:
-    """Run a skill's self-test and every vector in vectors/."""
-    from host.core.errors import UsageError
-    from sdk import project, vectors
-    from sdk.local import LocalSkill, read_bundle
-
-    loaded = project.load(folder)
-    data = read_bundle(folder)
-    result = LocalSkill(data, loaded.module.name).version.self_test()
-    found = vectors.load(loaded.vectors)
-    outcomes = [vectors.Outcome("self_test", result.detail, () if result.ok else (result.detail,))]
-    with progress("vectors", len(found)) as advance:
-        outcomes += vectors.run_all(data, loaded.vectors, lambda outcome: advance(len(outcomes), outcome.name))
-    failed = [outcome for outcome in outcomes if outcome.problems]
-    if as_json:
-        emit({"passed": len(outcomes) - len(failed), "failed": {o.name: list(o.problems) for o in failed}})
-    else:
-        for outcome in outcomes:
-            say(f"{'FAILED' if outcome.problems else 'ok':7}{outcome.name}")
-            for problem in outcome.problems:
-                say(f"       {problem}")
-        say(f"{len(outcomes) - len(failed)} passed, {len(failed)} failed")
-    if failed:
-        raise typer.Exit(1)
-    if not found:
-        raise UsageError(f"{loaded.vectors}: there are no vectors; a skill without a single one is not tested")
+app.command(name="test", epilog=skill_test.EXAMPLE)(skill_test.test)
 
 
 @app.command(epilog="Example: snapcount skill check ore-sorter.wasm --allow log --generation 3")
@@ -149,7 +130,7 @@ def check(
 @app.command(epilog="Example: snapcount skill inspect ore-sorter.wasm")
 def inspect(module: Path = Module, as_json: bool = Json) -> None:
     """Show a bundle's manifest, sections, digest and signatures."""
-    from sdk import inspection
+    from sdk import inspection, manifest_words
     from sdk.local import read_bundle
 
     report = inspection.describe(read_bundle(module), str(module))
@@ -158,43 +139,12 @@ def inspect(module: Path = Module, as_json: bool = Json) -> None:
         return
     manifest = report["manifest"]
     say(f"{manifest['name']} {manifest['version']}  {report['digest']}  {report['bytes']} bytes")
-    table(["field", "value"], [(key, value) for key, value in manifest.items() if key not in ("name", "version")])
+    table(["field", "value"], [("tier", report["tier"]), *manifest_words.rows(manifest)])
     say("")
     table(["section", "bytes"], report["sections"])
     say("")
     for signer in report["signers"] or ["nobody"]:
         say(f"signed by {signer} (not verified here)")
-
-
-@app.command(epilog="Example: snapcount skill bench ore-sorter")
-def bench(
-    folder: Path = Folder, seconds: float = typer.Option(1.0, help="How long to measure each vector, in seconds."), as_json: bool = Json
-) -> None:
-    """Measure time, fuel and memory of each vector, beside the limits that the skill asks for."""
-    from sdk import benchmark, project
-    from sdk.local import read_bundle
-
-    loaded = project.load(folder)
-    with working("measuring"):
-        found = benchmark.measure_all(read_bundle(folder), loaded, seconds)
-    if as_json:
-        emit({"vectors": found})
-    else:
-        table(
-            ["vector", "call µs", "fuel", "of limit", "memory KiB", "of limit", "MB/s"],
-            [
-                (
-                    r["name"],
-                    r["call_us"],
-                    r["fuel"],
-                    f"{r['fuel_share']:.1%}",
-                    r["memory_kib"],
-                    f"{r['memory_share']:.1%}",
-                    r["mb_per_s"] or "",
-                )
-                for r in found
-            ],
-        )
 
 
 @app.command(epilog="Example: snapcount skill conformance ore-sorter.wasm")
@@ -224,12 +174,13 @@ def compare(
     """Run lineages of one skill on the same requests, and report where they differ by more than their skill.toml allows."""
     import secrets
 
+    from host.plugins.comparison import Comparison
     from sdk import compare as comparing
     from sdk import project, vectors
     from sdk.local import read_bundle
 
     folders = [project.load(path) for path in modules if path.is_dir()]
-    rules = next((folder.compare for folder in folders if folder.compare != project.Comparison()), project.Comparison())
+    rules = next((folder.compare for folder in folders if folder.compare != Comparison()), Comparison())
     places = dict.fromkeys(folder.vectors.resolve() for folder in folders)
     lineages = [comparing.Lineage(str(path), read_bundle(path)) for path in modules]
     with working("comparing"):
