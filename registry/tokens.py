@@ -48,15 +48,16 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a token, or nobody in particular."""
+    """Who asks: a token, or nobody in particular. `free` is what anybody may: a token takes nothing away."""
 
     token: Token | None
-    scopes: frozenset[Scope]
+    free: frozenset[Scope]
 
     def may(self, scope: Scope, repository: str | None) -> bool:
         """Whether this is allowed in this repository; in some repository for None."""
-        pattern = self.token.repository if self.token else "*"
-        return scope in self.scopes and (repository is None or fnmatchcase(repository, pattern))
+        if scope in self.free or self.token is None:
+            return scope in self.free
+        return scope in self.token.scopes and (repository is None or fnmatchcase(repository, self.token.repository))
 
     def check(self, scope: Scope, repository: str | None) -> None:
         """Raises OciRefused: 401 for nobody in particular, who may have a token, and 403 for a token that does not allow this."""
@@ -163,7 +164,7 @@ class Access:
             if hmac.compare_digest(token.sha256, found) and name in (None, token.name):
                 if token.expires_s and self._clock.now_ms() >= token.expires_s * 1000:
                     raise refusal("UNAUTHORIZED", f"token {token.name} has expired")
-                return Caller(token, frozenset(token.scopes))
+                return Caller(token, _WITHOUT[self.anonymous])
         raise refusal("UNAUTHORIZED", "no such token; was it revoked?")
 
 

@@ -146,7 +146,7 @@ def test_check_says_in_words_what_a_module_asks_for_and_would_be_refused(built):
 @pytest.mark.slow
 def test_bench_shows_each_vector_beside_the_limits(built):
     rows = last_json(snapcount("skill", "bench", "--seconds", "0.05", "--json", cwd=built))["vectors"]
-    assert len(rows) == 2
+    assert len(rows) == 3
     for row in rows:
         assert 0 < row["fuel_share"] < 1
         assert row["call_us"] > 0

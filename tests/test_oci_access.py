@@ -111,6 +111,18 @@ def test_anonymous_access_is_a_setting(folder: Path, clock: Any, anonymous: Anon
     asyncio.run(main())
 
 
+def test_a_token_takes_nothing_away_that_anybody_may(folder: Path, clock: Any) -> None:
+    push = Tokens(folder).new("push", ("push",), "skills/*", 0)
+
+    async def main() -> None:
+        async with running(folder, clock, "pull") as r:
+            assert await r.status("GET", "/v2/other/manifests/v1", None, f"Bearer {push}") == 404
+            assert await r.status("POST", "/v2/other/blobs/uploads/", None, f"Bearer {push}") == 403
+            assert await r.status("POST", "/v2/skills/x/blobs/uploads/", None, f"Bearer {push}") == 202
+
+    asyncio.run(main())
+
+
 def test_a_token_does_what_its_scopes_say_in_the_repositories_it_names(folder: Path, clock: Any, make_skill: MakeSkill) -> None:
     tokens = Tokens(folder)
     pull, push = tokens.new("pull", ("pull",), "skills/*", 0), tokens.new("push", ("pull", "push"), "skills/gre*", 0)

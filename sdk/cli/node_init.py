@@ -67,7 +67,7 @@ def init(
     registry: str = typer.Option("", help="Address of the registry that it takes skills from."),
     trust: list[Path] = typer.Option([], "--trust", help="Public key (.pub) of an author to trust; repeat it."),
     allow: str = typer.Option(CAPABILITIES, help="Capabilities that skills may ask for, comma separated."),
-    plugin: list[str] = typer.Option(["virtual_machine"], help="Native plugins (drivers) to load."),
+    plugin: list[str] = typer.Option(["virtual_machine"], help="Native plugins (drivers) to load; an empty name for none."),
     role: str = typer.Option("", help="Its role in a mesh: agent, lead, coordinator or orchestrator."),
     parent: list[str] = typer.Option([], "--parent", help="Address of its parent in the mesh, ws://HOST:PORT or nats://NAME; repeat it."),
     listen: str = typer.Option("", help="Where a tier of the mesh listens for its children: HOST:PORT or nats://NAME."),
@@ -117,7 +117,7 @@ def _made(decided: Decisions) -> str:
     owner = keys.load(decided.owner_key) if decided.owner_key.exists() else _make_owner(decided.owner_key)
     allowed = tuple(part.strip() for part in decided.allow.split(",") if part.strip())
     toml_text = config.template(
-        decided.name, keys.public_text(owner.verify_key), decided.generation, decided.registry, authors, allowed, tuple(decided.plugin), mesh,
+        decided.name, keys.public_text(owner.verify_key), decided.generation, decided.registry, authors, allowed, tuple(filter(None, decided.plugin)), mesh,
         sector=decided.sector, operators=operators, metadata=decided.trust_metadata, supply=supply,
     )  # fmt: skip
     toml.decode(toml_text.encode(), config.NodeConfig, config.FILE)
