@@ -46,6 +46,12 @@ class FakeClock:
         self.monotonic += ms
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nobody_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a command keeps for its user, as an author's key, is not kept for who runs the tests."""
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()

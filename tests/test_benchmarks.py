@@ -43,6 +43,7 @@ def test_the_arrival_kernel_is_far_faster_than_its_peers_in_the_same_run():
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_every_language_of_the_fast_tier_answers_a_hook_call_in_microseconds():
     found = measured("languages.py", "--tier", "fast")
     print(found)

@@ -17,11 +17,11 @@ from sdk.toolchains import COMPILERS, assemblyscript, process, rust
 from sdk.toolchains.process import BuildFailed
 
 EXTENSIONS = {"rust": "rs", "assemblyscript": "ts"}
-SLOW_TIER = ("python", "javascript")
+SLOW_TO_BUILD = ("assemblyscript", "javascript", "python", "rust")
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(lang, marks=[pytest.mark.ci] if lang in SLOW_TIER else []) for lang in sorted(COMPILERS)]
+    scope="module", params=[pytest.param(lang, marks=[pytest.mark.ci] if lang in SLOW_TO_BUILD else []) for lang in sorted(COMPILERS)]
 )
 def lang(request: pytest.FixtureRequest, require: Callable[[str], None]) -> str:
     require(request.param)
@@ -71,7 +71,8 @@ def test_verify_tells_a_compiler_that_does_not_give_the_same_twice(tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("lang_", "place"), [("rust", "src/main.rs:27:1"), ("assemblyscript", "src/main.ts(34,1)")])
+@pytest.mark.ci
+@pytest.mark.parametrize(("lang_", "place"), [("rust", "src/main.rs:30:1"), ("assemblyscript", "src/main.ts(35,1)")])
 def test_a_compiler_that_refuses_says_where_and_leaves_what_was_there(
     lang_: str, place: str, require: Callable[[str], None], tmp_path: Path
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_compiler_that_refuses_says_where_and_leaves_what_was_there(
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("lang_", sorted(EXTENSIONS))
 def test_a_hook_that_the_sources_do_not_have_is_refused_by_name(lang_: str, require: Callable[[str], None], tmp_path: Path) -> None:
     require(lang_)
@@ -104,6 +106,7 @@ def test_a_hook_that_the_sources_do_not_have_is_refused_by_name(lang_: str, requ
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_module_with_another_import_is_refused(require: Callable[[str], None], tmp_path: Path) -> None:
     require("rust")
     folder = scaffold.create(tmp_path, "wants-more", "rust")

@@ -1,11 +1,8 @@
 """The command `snapcount`. Modules of the commands import what they need when they run, so that `--help` answers at once."""
 
-import os
-import sys
-
 import typer
 
-from host.core.errors import HostFault, SnapcountError
+from host.console.ending import ended
 from sdk.cli import ceremony, demo, fleet, job, keys, machine, mesh, node, registry, rollout, skill, trust
 
 app = typer.Typer(
@@ -30,9 +27,6 @@ ceremony.add_to_keys(keys.app)
 trust.add_to_node(node.app)
 app.command(name="demo", epilog=demo.EXAMPLE)(demo.demo)
 
-EXIT_INTERRUPTED = 130
-EXIT_PIPE = 141
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -48,21 +42,8 @@ def root(version: bool = typer.Option(False, "--version", callback=_version, is_
 
 
 def main() -> None:
-    """Runs a command. An error is one line on stderr, and its exit code says of which kind it was."""
-    try:
-        app()
-    except SnapcountError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):
-            # The reader has gone; keep Python from complaining about it once more at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(EXIT_PIPE)
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(HostFault.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+    """Runs a command."""
+    ended(app)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,18 @@ def run(
     development: bool = typer.Option(False, "--development", help="Run from a source tree, whose files no installation vouches for."),
 ) -> None:
     """Run a node until it is told to stop (SIGTERM, Ctrl-C)."""
-    from host import daemon
+    import os
+    import sys
 
-    daemon.run(state, development=development)
+    from host.core.errors import HostFault
+
+    # The process becomes the node alone: what a command line takes stays behind. Nothing of the folder it was started in is imported.
+    isolation = "-I" if sys.flags.isolated else "-P"
+    arguments = [sys.executable, isolation, "-m", "host", str(state.absolute()), *(["--development"] if development else [])]
+    try:
+        os.execv(sys.executable, arguments)
+    except OSError as error:
+        raise HostFault(f"{sys.executable}: cannot be started again as the node: {error.strerror}") from error
 
 
 @app.command(epilog="Example: snapcount node status --state node-1")

@@ -211,14 +211,16 @@ def sign(
 ) -> None:
     """Add a signature to a bundle."""
     from host.core import files, keys
-    from host.core.bundle import digest_of, with_signature
+    from host.core.bundle import UnverifiedBundle, digest_of, with_signature
     from sdk import project
     from sdk.author import author_key
     from sdk.local import read_bundle
 
     path = project.load(module).module if module.is_dir() else module
+    unsigned = read_bundle(path)
+    UnverifiedBundle.parse(unsigned, str(path))  # before a key is made for what cannot be signed
     signer = keys.load(key) if key else author_key(warn)
-    data = with_signature(read_bundle(path), signer, str(path))
+    data = with_signature(unsigned, signer, str(path))
     files.write_atomic(out or path, data)
     if as_json:
         emit({"path": str(out or path), "digest": digest_of(data), "signer": keys.public_text(signer.verify_key)})
