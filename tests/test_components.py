@@ -1,9 +1,11 @@
 """The slow tier on small components made by hand: what is refused before it runs, how a call can end, and how values get there and back."""
 
 import asyncio
-import ctypes
+import contextlib
+import gc
 import os
 import random
+import struct
 import subprocess
 import sys
 import threading
@@ -14,9 +16,8 @@ from typing import Any
 
 import pytest
 from nacl.signing import SigningKey
-from wasmtime import _ffi as ffi
+from wasmtime import Engine, WasmtimeError, wat2wasm
 from wasmtime import component as types
-from wasmtime import wat2wasm
 
 from host.core import cbor, wasm
 from host.core.attestation import Measurement
@@ -43,11 +44,14 @@ from host.core.limits import DEFAULT
 from host.core.manifest import Manifest, SkillLimits
 from host.node import Node
 from host.plugins.contract import SHAPES, SelfTestReply
-from host.sandbox import signatures, values
+from host.sandbox import component_engine, direct, signatures, values
 from host.sandbox.cache import CompiledCache
+from host.sandbox.compiler import compile_module
 from host.sandbox.component_checks import IMPORTS, check_component_bytes, check_component_types, signature_of
 from host.sandbox.component_imports import SERVED
+from host.sandbox.compounds import Many
 from host.sandbox.engine import SkillEngine
+from host.sandbox.faults import CallFault, Fault, typed
 from host.sandbox.imports import HostServices
 from host.sandbox.skill import LoadedSkill
 from host.sandbox.tiers import COMPONENT, tier_of
@@ -192,6 +196,8 @@ def test_memory_beyond_the_limit_is_not_given(engine: SkillEngine) -> None:
     limits = SkillLimits(memory_bytes=1 << 20)
     with pytest.raises(MemoryExceeded, match="1048576 bytes"):
         ask(load(engine, component(pages=17), limits=limits))
+    with pytest.raises(MemoryExceeded, match="memory count too high at 3"):
+        ask(load(engine, component(more="(core module $s (memory 1)) (core instance (instantiate $s)) (core instance (instantiate $s))")))
     grows = component(f"(if (i32.ne (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable)) {FINE}")
     assert ask(load(engine, grows, limits=limits)).ok
 
@@ -199,6 +205,75 @@ def test_memory_beyond_the_limit_is_not_given(engine: SkillEngine) -> None:
 def test_a_reply_over_its_ceiling_is_refused(engine: SkillEngine) -> None:
     with pytest.raises(ReplyInvalid, match="at most 8"):
         ask(load(engine, component(), limits=SkillLimits(reply_bytes=8)))
+    long = FINE.replace("(i32.const 4)) (i32.const 0)", "(i32.const 60000)) (i32.const 0)")
+    with pytest.raises(ReplyInvalid, match="replied with more than 4096 bytes"):
+        ask(load(engine, component(long), limits=SkillLimits(reply_bytes=8)))
+
+
+def test_what_a_host_call_gets_has_a_ceiling_too(engine: SkillEngine) -> None:
+    shouts = component(
+        f"(call $write (i32.const 1) (i32.const 0) (i32.const {DEFAULT.request_bytes_max + 1})) {FINE}", pages=65, imports=LOG,
+        wanted='(import "host" "write" (func $write (param i32 i32 i32)))', given='(with "host" (instance (export "write" (func $write))))',
+    )  # fmt: skip
+    with pytest.raises(HostCallsExceeded, match=f"a host call with more than {DEFAULT.request_bytes_max} bytes"):
+        ask(load(engine, shouts, granted=frozenset({"log"})))
+
+
+@pytest.mark.parametrize("name", ["all fuel consumed by WebAssembly", "wasm trap: interrupt", "\\0aCaused by:\\0a    wasm trap: interrupt"])
+def test_a_functions_name_does_not_change_what_ended_the_call(engine: SkillEngine, name: str) -> None:
+    forged = component(f'(call $forger) unreachable) (func $forger (@name "{name}") unreachable')
+    with pytest.raises(GuestTrap) as caught:
+        ask(load(engine, forged))
+    assert type(caught.value) is GuestTrap and "trapped: unreachable" in str(caught.value)
+
+
+def test_a_functions_name_does_not_change_why_no_instance_was_made() -> None:
+    said = "while executing:\n    0: m!maximum concurrent, exceeds every limit\n\nCaused by:\n    0: no such thing\n    1: nothing at all\n"
+    ended = typed(CallFault(Fault.INSTANTIATE, error=WasmtimeError(said)), NAME, SkillLimits(), 0)
+    assert type(ended) is MalformedModule and str(ended) == "probe: could not be instantiated: nothing at all"
+
+
+def test_an_instance_that_nobody_closed_gives_its_place_back_at_once_after_a_call_that_failed(engine: SkillEngine) -> None:
+    skill, slots = load(engine, component("unreachable")), engine.components.slots
+    before = slots.qsize()
+    gc.disable()
+    try:
+        instance = skill.instance()
+        with contextlib.suppress(GuestTrap):
+            instance.call("self_test", cbor.encode({}))
+        assert slots.qsize() == before - 1
+        del instance
+        assert slots.qsize() == before
+    finally:
+        gc.enable()
+
+
+class Torn:
+    """Stands for the variable with the running instance, and is interrupted when it is read: at the `first` reading of a host call, or any."""
+
+    def __init__(self, first: bool) -> None:
+        self._value: Any = None
+        self._first, self._readings = first, -1
+
+    @property
+    def instance(self) -> Any:
+        self._readings += 1
+        if self._value is not None and (self._readings == 0) == self._first:
+            raise KeyboardInterrupt
+        return self._value
+
+    @instance.setter
+    def instance(self, value: Any) -> None:
+        self._value, self._readings = value, -1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("first", [True, False], ids=["as it begins", "as it fails"])
+def test_an_interrupt_while_a_host_call_is_answered_is_not_lost(engine: SkillEngine, first: bool) -> None:
+    skill = load(engine, TELLS, granted=frozenset({"clock"}), limits=SkillLimits(host_calls=2 if first else 0))
+    skill._make.args[0].running = Torn(first)  # type: ignore[attr-defined]
+    with skill.instance() as instance, pytest.raises(KeyboardInterrupt):
+        instance.call("self_test", cbor.encode({}))
 
 
 def test_a_start_function_of_a_module_inside_is_under_the_limits_of_a_call(engine: SkillEngine) -> None:
@@ -338,6 +413,49 @@ def test_an_import_of_another_type_is_refused(engine: SkillEngine) -> None:
     assert "expected func() -> u64" in refused(MalformedModule, engine, other, granted=frozenset({"clock"}))
 
 
+@pytest.mark.parametrize(
+    ("imports", "says"),
+    [
+        ('"snapcount:skill/types@1.0.0" (instance (export "made" (type (sub resource))))', "imports made of snapcount:skill/types@1.0.0"),
+        ('"snapcount:skill/types@1.0.0" (instance (export "make" (func)))', "it offers types only"),
+        ('"snapcount:skill/clock@1.0.0" (instance (export "more" (instance)))', "imports more of"),
+        ('"snapcount:skill/clock@1.0.0" (instance (export "code" (core module)))', "imports code of"),
+    ],
+)
+def test_an_import_that_is_neither_a_function_of_the_contract_nor_a_type_is_refused(engine: SkillEngine, imports: str, says: str) -> None:
+    assert says in refused(Incompatible, engine, component(imports=f"(import {imports})"), granted=frozenset({"clock"}))
+    harmless = component(imports='(import "snapcount:skill/types@1.0.0" (instance (type $t (enum "a")) (export "word" (type (eq $t)))))')
+    assert ask(load(engine, harmless)).ok
+
+
+def test_an_async_function_is_refused(engine: SkillEngine) -> None:
+    waits = component(imports='(import "snapcount:skill/clock@1.0.0" (instance (export "now-ms" (func async (result u64)))))')
+    with pytest.raises(WasmtimeError, match="async"):
+        types.Component(engine.components.engine, waits)
+    elsewhere = Engine()
+    with pytest.raises(MalformedModule, match="found an async one"):
+        check_component_types(types.Component(elsewhere, waits), elsewhere, manifest())
+
+
+FLOOD = "".join(f'(export "x{n}" (func))' for n in range(DEFAULT.component_externs_max + 1))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (component(more="".join(f'(export "x{n}" (func $f))' for n in range(DEFAULT.component_externs_max))), "it has 131 exports"),
+        (component(imports="".join(f'(import "x{n}" (func))' for n in range(DEFAULT.component_externs_max + 1))), "it has 129 imports"),
+        (
+            component(imports=f'(import "snapcount:skill/clock@1.0.0" (instance {FLOOD}))'),
+            "it has 129 functions and types in an interface",
+        ),
+    ],
+    ids=["exports", "imports", "an interface"],
+)  # fmt: skip
+def test_a_flood_of_imports_or_exports_is_refused_before_it_is_listed(engine: SkillEngine, data: bytes, says: str) -> None:
+    assert says in refused(MalformedModule, engine, data)
+
+
 # Exports.
 
 
@@ -354,9 +472,59 @@ def test_exports_that_are_missing_surplus_or_of_another_type_are_refused(engine:
         COMPONENT.require_every_hook_named(engine, loaded, manifest())
 
 
-def test_a_component_with_a_start_function_of_its_own_is_refused() -> None:
-    with pytest.raises(MalformedModule, match="start function"):
-        check_component_bytes(component() + b"\x09\x02\x00\x00", NAME)
+HEADER = wasm.MAGIC + wasm.COMPONENT
+CORE_HEADER = wasm.MAGIC + wasm.VERSION_1
+
+
+def section(number: int, body: bytes) -> bytes:
+    return bytes([number]) + wasm.write_u32(len(body)) + body
+
+
+def declares(number: int, count: int) -> bytes:
+    """A section that says that so many things follow. None does: they are counted before they are read."""
+    return section(number, wasm.write_u32(count))
+
+
+def doubling(levels: int) -> bytes:
+    """A component with two instances of one with two instances, and so on."""
+    made = "(component $c0 (core module $m) (core instance (instantiate $m)))"
+    for level in range(1, levels):
+        made += f"(component $c{level} (alias outer 1 $c{level - 1} (component $p)) {'(instance (instantiate $p))' * 2})"
+    return component(more=f"{made}(instance (instantiate $c{levels - 1}))")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (component() + section(9, b"\0\0"), "start function"),
+        (HEADER + section(4, HEADER + section(9, b"\0\0")), "start function"),
+        (doubling(22), "declares 10 instances of components inside it, at most 8"),
+        (HEADER + declares(2, 513), "513 instances of core modules, at most 512"),
+        (HEADER + declares(6, 10_000) + section(4, HEADER + declares(7, 10_000)), "20001 instances, aliases, types and the like, at most 16384"),
+        (HEADER + section(1, CORE_HEADER + declares(6, 32_769)), "32769 imports, functions and globals in a core module, at most 32768"),
+        (HEADER + section(1, CORE_HEADER + declares(2, 10_000) + declares(3, 30_000)), "40000 imports, functions and globals"),
+        (HEADER + section(4, HEADER + b"\x07\0" * 4096), "more than 4096 sections, those of what is inside it counted in"),
+        (HEADER + section(4, HEADER + b"\x07\x05\0"), "is longer than what it stands in"),
+        (HEADER + section(4, CORE_HEADER), "section 4 at byte 8 is not what it says"),
+        (HEADER + section(1, CORE_HEADER[:7]), "section 1 at byte 8 is not what it says"),
+    ],
+    ids=[
+        "a start function", "one inside", "doubling", "core instances", "aliases and types", "globals", "imports and functions", "sections", "overlong", "no component",
+        "no module",
+    ],
+)  # fmt: skip
+def test_a_component_that_declares_what_no_limit_of_a_call_covers_is_refused_before_it_is_compiled(data: bytes, says: str) -> None:
+    with pytest.raises(MalformedModule) as caught:
+        check_component_bytes(data, NAME)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_many_modules_side_by_side_and_components_inside_one_another_are_counted_each_for_itself() -> None:
+    full = section(1, CORE_HEADER + declares(6, 32_768))
+    nested = HEADER
+    for _ in range(1_000):  # no Python stack is that deep
+        nested = HEADER + section(4, nested) + b"\x07\0"
+    check_component_bytes(HEADER + full * 3 + section(4, nested) + full, NAME)
 
 
 # The file.
@@ -415,12 +583,35 @@ def test_a_component_is_compiled_in_a_child_kept_sealed_and_compiled_anew_when_a
     code.write_bytes(b"something else")
     assert cache.load(engine, digest_of(data), described) is None
     for bad, says in (
-        (data[:8] + b"\x07\x01\xff", "not a component"),
+        (data[:8] + b"\x07\x02\x01\xff", "not a component"),
         (with_manifest(component(export="other"), described, NAME), "missing"),
     ):
         with pytest.raises(MalformedModule, match=says):
             cache.module(engine, bad, digest_of(bad), described)
     assert not list(tmp_path.glob(".tmp*"))
+
+
+@pytest.mark.slow
+def test_code_that_is_too_large_is_not_written_by_a_child_that_ends_first_where_memory_runs_out(tmp_path: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(component())
+    code = (
+        "from host.sandbox.compile_child import main; import resource;"
+        f"print(main({str(source)!r}, {str(target)!r}, 4 << 30, 60, 4096), open('/proc/self/oom_score_adj').read(), resource.getrlimit(resource.RLIMIT_FSIZE))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.split("\n") == ["4 1000", " (4096, 4096)", ""] and ended.stderr.startswith("it compiles to ")
+    assert not target.exists()
+
+
+def test_a_compiler_that_panics_is_not_said_to_need_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = tmp_path / "child"
+    said = ["thread '<unnamed>' panicked at crates/x.rs:1:2:", "index 7 into a memory of 3", "note: run with RUST_BACKTRACE=1"]
+    child.write_text("\n".join(["#!/bin/sh", *(f'echo "{line}" >&2' for line in said), "kill -ABRT $$"]))
+    child.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(child))
+    with pytest.raises(MalformedModule, match=r"probe: the compiler failed on it: index 7 into a memory of 3$"):
+        compile_module(tmp_path / "in", tmp_path / "out", NAME)
 
 
 def test_the_sdks_cache_keeps_the_newest_code_within_its_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -492,10 +683,58 @@ def test_a_node_installs_a_component_tries_it_and_finds_it_again_after_a_restart
 # Values.
 
 
-def test_the_layouts_are_those_of_the_library() -> None:
-    for name, (size, value_at) in values.WRITTEN_FOR.items():
-        kind = getattr(ffi, f"wasmtime_component_{name}_t")
-        assert (ctypes.sizeof(kind), (kind.of if name == "val" else kind.val).offset) == (size, value_at)
+@pytest.mark.parametrize(
+    ("where", "name", "other", "says"),
+    [
+        (direct, "WRITTEN_FOR", "1.2.3", "written for wasmtime 1.2.3, found"),
+        (values, "LAYOUT", {"wasm_byte_vec": (16, 0, 4)}, "the layout of wasm_byte_vec_t is (16, 0, 8), expected (16, 0, 4)"),
+        (sys, "byteorder", "big", "little-endian"),
+    ],
+    ids=["another version", "another layout", "another machine"],
+)
+def test_a_library_that_was_not_written_for_is_a_fault_of_the_host(
+    monkeypatch: pytest.MonkeyPatch, where: Any, name: str, other: object, says: str
+) -> None:
+    component_engine.ComponentEngine()
+    monkeypatch.setattr(where, name, other)
+    with pytest.raises(HostFault) as caught:
+        component_engine.ComponentEngine()
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_code_that_was_compared_with_another_contract_has_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = component_engine.engine_id.__wrapped__()
+    monkeypatch.setitem(IMPORTS, "clock", {"now-ms": ((), values.Scalar("u32"))})
+    assert component_engine.engine_id.__wrapped__() != name
+    monkeypatch.undo()
+    assert component_engine.engine_id.__wrapped__() == name
+    monkeypatch.setattr(component_engine, "ASYNC_OFF", ())
+    assert component_engine.engine_id.__wrapped__() != name
+
+
+@pytest.mark.parametrize(
+    ("kind", "claims", "says"),
+    [
+        (values.Text(), 65_537, "more than 65536 bytes"),
+        (values.Bytes(), 65_537, "more than 65536 bytes"),
+        (Many(values.Text()), 65_537, "more than 65536 bytes"),
+        (Many(values.Scalar("f64")), 1 << 60, "more than 65536 bytes"),
+    ],
+    ids=["text", "bytes", "texts", "numbers"],
+)
+def test_what_there_is_no_room_for_is_not_read(kind: values.Kind, claims: int, says: str) -> None:
+    nowhere = struct.pack("<B7xQQ8x", 0, claims, 8)  # reading there would end the process
+    with pytest.raises(values.Overfull, match=says):
+        kind.lift(nowhere, values.Room(1 << 16, "it replied"))
+
+
+def test_there_is_room_for_as_many_items_in_all_as_a_request_may_have() -> None:
+    kept: values.Kept = []
+    flags = Many(values.Scalar("bool"))
+    lowered, room = flags.lower([True] * 40_000, kept), values.Room(1 << 20, "it replied")
+    assert flags.lift(lowered, room) == [True] * 40_000
+    with pytest.raises(values.Overfull, match="more than 65536 items"):
+        flags.lift(lowered, room)
 
 
 @pytest.mark.parametrize("hook", sorted(SHAPES))
@@ -503,13 +742,13 @@ def test_requests_and_replies_made_up_from_the_types_get_there_and_back(hook: st
     request, outcome = signature_of(hook)
     rng = random.Random(7)
     for _ in range(20):
-        kept: values.Kept = []
+        kept, room = [], values.Room(DEFAULT.reply_bytes_max, hook)
         asked = cbor.decode(cbor.encode(samples.fresh(SHAPES[hook][0], rng)), hook)
         if request:
-            assert request[0].lift(request[0].lower(asked, kept)) == asked
+            assert request[0].lift(request[0].lower(asked, kept), room) == asked
         replied = cbor.decode(cbor.encode(samples.fresh(SHAPES[hook][1], rng)), hook)
         assert outcome is not None
-        assert outcome.lift(outcome.lower((True, replied), kept)) == (True, replied)
+        assert outcome.lift(outcome.lower((True, replied), kept), room) == (True, replied)
 
 
 def test_what_stands_in_the_tables_has_somebody_who_answers_and_a_type() -> None:

@@ -40,8 +40,13 @@ class Limits:
     # Components: the slow tier. A component is many core modules; what it compiles with on a small node takes minutes.
     component_sections_max: int = 4096
     component_instances_max: int = 16
-    component_core_instances_max: int = 256
-    component_memories_max: int = 2
+    component_nested_max: int = 8  # instances of components inside a component
+    component_core_instances_max: int = 64
+    component_core_instances_declared_max: int = 512
+    component_declared_max: int = 16_384  # instances, aliases, types and the like of a component and of those inside it
+    component_core_declared_max: int = 32_768  # imports, functions and globals of one core module, up to 32 bytes of each instance for each
+    component_externs_max: int = 128  # imports, exports, and functions of one interface
+    component_memories_max: int = 2  # `memory_bytes` holds for each of them
     component_tables_max: int = 64
     component_table_elements_max: int = 100_000
     component_stack_bytes_max: int = 1 << 20

@@ -15,6 +15,8 @@ VERSION_1 = b"\x01\0\0\0"
 COMPONENT = b"\x0d\0\x01\0"  # version 13 of layer 1
 CUSTOM = 0
 START = 8
+CORE_MODULE, NESTED_COMPONENT = 1, 4  # in a component
+NESTED = {CORE_MODULE: VERSION_1, NESTED_COMPONENT: COMPONENT}
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,42 @@ def sections(module: bytes, what: str) -> list[Section]:
             f"{what}: expected WebAssembly core version 1 (01 00 00 00) or a component (0d 00 01 00), found {module[4:8].hex(' ')}"
         )
     return list(_walk(module, what, DEFAULT.component_sections_max if is_component(module) else DEFAULT.sections_max))
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A section anywhere in a component. `component`: whether it stands in a component, not in a core module. `count`: how many things it declares."""
+
+    component: bool
+    id: int
+    count: int
+
+
+def everywhere(component: bytes, what: str) -> Iterator[Inner]:
+    """The sections of a component, of every component in it, and of every core module in those, as they stand. What is in no section is skipped.
+
+    Raises MalformedModule where lengths or headers are wrong, and over `component_sections_max` in all.
+    """
+    inside = [(8, len(component), True)]  # begin and end of what is not read yet, and whether it is a component's
+    for _ in range(DEFAULT.component_sections_max + 1):
+        while inside and inside[-1][0] == inside[-1][1]:
+            inside.pop()
+        if not inside:
+            return
+        at, end, in_component = inside.pop()
+        size, body = read_u32(component, at + 1, what)
+        after, kind = body + size, component[at]
+        if after > end:
+            raise MalformedModule(f"{what}: section {kind} at byte {at} is longer than what it stands in")
+        inside.append((after, end, in_component))
+        if in_component and kind in NESTED:
+            if component[body : min(body + 8, after)] != MAGIC + NESTED[kind]:
+                raise MalformedModule(f"{what}: section {kind} at byte {at} is not what it says")
+            inside.append((body + 8, after, kind != CORE_MODULE))
+            yield Inner(in_component, kind, 1)
+        else:
+            yield Inner(in_component, kind, read_u32(component, body, what)[0] if kind != CUSTOM and size else 0)
+    raise MalformedModule(f"{what}: more than {DEFAULT.component_sections_max} sections, those of what is inside it counted in")
 
 
 def _walk(module: bytes, what: str, sections_max: int) -> Iterator[Section]:

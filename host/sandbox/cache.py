@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from wasmtime import Module, WasmtimeError
 
 from host.core import cbor, wasm
-from host.core.errors import MalformedModule, TooLarge
+from host.core.errors import MalformedModule
 from host.core.files import storage_error
 from host.core.limits import DEFAULT, Limits
 from host.core.manifest import Manifest
@@ -112,12 +112,9 @@ class CompiledCache:
                 path.unlink(missing_ok=True)
 
     def _seal(self, tier: Tier, compiled: Path, tag: Path, digest: str, manifest: Manifest) -> None:
-        code = compiled.read_bytes()
-        if len(code) > self._limits.compiled_bytes_max:
-            raise TooLarge(f"{manifest.name}: compiles to {len(code)} bytes, at most {self._limits.compiled_bytes_max} are kept")
         nonce = secrets.token_bytes(NONCE_BYTES)
         with tag.open("xb") as file:
-            file.write(nonce + self._mac.encrypt(nonce, _header(tier, digest, manifest), code))
+            file.write(nonce + self._mac.encrypt(nonce, _header(tier, digest, manifest), compiled.read_bytes()))
             file.flush()
             os.fsync(file.fileno())
 

@@ -1,20 +1,26 @@
-"""Compiles one module or component in a process of its own, under limits of memory and time: `python -m host.sandbox.compile_child IN OUT BYTES CPU_S`.
+"""Compiles one module or component in a process of its own, under limits of memory and time: `python -m host.sandbox.compile_child IN OUT MEMORY_BYTES CPU_S CODE_BYTES`.
 
 A module of a few kilobytes can make a compiler take a gigabyte or a minute; here that ends this process and nothing else.
-Exit codes: 0 compiled, 3 the module is invalid (the reason on stderr, one line). Anything else: a limit was hit.
+Exit codes: 0 compiled, 3 the module is invalid (the reason on stderr, one line), 4 its code is larger than it may be. Anything else: a limit was hit.
 """
 
 import os
 import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 EXIT_INVALID = 3
+EXIT_LARGE = 4
 
 
-def main(source: str, target: str, memory_bytes: int, cpu_s: int) -> int:
+def main(source: str, target: str, memory_bytes: int, cpu_s: int, compiled_bytes: int) -> int:
+    with suppress(OSError):  # where there is no /proc
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # where memory runs out, this process ends, not the host
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # SIGXCPU comes first, so a SIGKILL is the kernel's for memory
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (compiled_bytes, compiled_bytes))
     os.environ["RUST_BACKTRACE"] = "0"
     from wasmtime import WasmtimeError
 
@@ -25,6 +31,9 @@ def main(source: str, target: str, memory_bytes: int, cpu_s: int) -> int:
     except WasmtimeError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return EXIT_INVALID
+    if len(compiled) > compiled_bytes:
+        print(f"it compiles to {len(compiled)} bytes", file=sys.stderr)
+        return EXIT_LARGE
     with open(target, "wb") as file:
         file.write(compiled)
         file.flush()
@@ -47,4 +56,4 @@ def _compiled(data: bytes) -> bytearray:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    sys.exit(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])))

@@ -8,6 +8,7 @@ import ctypes
 import threading
 from ctypes import POINTER, byref, c_void_p, cast
 from functools import partial
+from queue import Empty
 from typing import Any
 
 import wasmtime
@@ -16,7 +17,7 @@ from wasmtime import _ffi as ffi
 from wasmtime import component as types
 
 from host.core import cbor
-from host.core.errors import Busy, GuestTrap, MalformedData, MemoryExceeded, ReplyInvalid, TooLarge
+from host.core.errors import Busy, GuestTrap, HostCallsExceeded, MalformedData, MemoryExceeded, ReplyInvalid, TooLarge
 from host.core.limits import Limits
 from host.core.manifest import Manifest, SkillLimits
 from host.core.text import safe
@@ -26,7 +27,7 @@ from host.sandbox.component_imports import SERVED, Serving
 from host.sandbox.component_traps import ComponentTrap, trap_of
 from host.sandbox.faults import CallFault, Fault
 from host.sandbox.imports import HostServices
-from host.sandbox.values import SIZE, Kept, Kind, Unfit
+from host.sandbox.values import SIZE, Kept, Kind, Overfull, Room, Unfit
 
 BAD_REQUEST = "bad_request"
 TRAP = "trap"
@@ -34,6 +35,9 @@ TRAP = "trap"
 
 OUT_OF_MEMORY = "trap_memory"
 """The same, where it was memory that the skill did not get."""
+
+REPLY_READ_BYTES = 4096
+"""So much of a reply is read even where less is allowed: the message of a trap is one."""
 
 _NOTHING = cast(0, ctypes.CFUNCTYPE(None, c_void_p))
 
@@ -75,20 +79,28 @@ class ComponentTemplate:
     def _serve(
         self, serve: Any, signature: Signature, _data: Any, _context: Any, _type: Any, args: Any, count: int, results: Any, _results: int
     ) -> int:
-        instance: ComponentInstance = self.running.instance
+        # An exception that leaves a callback is lost, and one may come between any two lines: Ctrl-C. So there is one on record until all is well.
         try:
+            instance: ComponentInstance = self.running.instance
+            instance.pending = KeyboardInterrupt()
             parameters, result = signature
-            raw = ctypes.string_at(args, count * SIZE) if count else b""
-            given = [kind.lift(raw[SIZE * number : SIZE * (number + 1)]) for number, kind in enumerate(parameters)]
-            answer = serve(instance.serving, *given)
+            answer = serve(instance.serving, *self._given(parameters, ctypes.string_at(args, count * SIZE) if count else b""))
             if result is not None:
                 kept: Kept = []
                 lowered = result.lower(answer, kept)
                 ffi.wasmtime_component_val_clone(_values(lowered), results)
+            instance.pending = None
             return 0
         except BaseException as error:
-            instance.pending = error
+            self.running.instance.pending = error
             return cast(ffi.wasmtime_error_new(b"ended by the host"), c_void_p).value or 0
+
+    def _given(self, parameters: tuple[Kind, ...], raw: bytes) -> list[Any]:
+        room = Room(self.host.request_bytes_max, f"{self.name}: made a host call")
+        try:
+            return [kind.lift(raw[SIZE * number : SIZE * (number + 1)], room) for number, kind in enumerate(parameters)]
+        except Overfull as error:
+            raise HostCallsExceeded(str(error)) from error
 
 
 class ComponentInstance:
@@ -100,9 +112,14 @@ class ComponentInstance:
         self._template, self._limits = template, template.limits
         self._entered = threading.Lock()
         self._store: Store | None = None
-        self._held = template.engine.slots.acquire(blocking=False)
-        if not self._held:
-            raise Busy(f"{template.name}: {template.host.component_instances_max} components are running on this host, which is the most")
+        self._held = False
+        try:
+            template.engine.slots.get_nowait()
+        except Empty:
+            raise Busy(
+                f"{template.name}: {template.host.component_instances_max} components are running on this host, which is the most"
+            ) from None
+        self._held = True
         try:
             self._open_store()
         except BaseException:
@@ -167,13 +184,16 @@ class ComponentInstance:
         found = ffi.wasmtime_component_instance_get_func(byref(self._instance), store._context(), index.ptr(), byref(function))
         if not found:
             raise CallFault(Fault.MISSING)
-        with _Running(self):
-            self._raise(
-                Fault.FAILED,
-                ffi.wasmtime_component_func_call(byref(function), store._context(), _values(given), len(given) // SIZE, byref(result), 1),
-            )
+        room = Room(max(self._limits.reply_bytes, REPLY_READ_BYTES), f"{self._template.name}: replied")
         try:
-            return reply.lift(ctypes.string_at(byref(result), SIZE))  # type: ignore[no-any-return]  # an Outcome
+            with _Running(self):
+                ended = ffi.wasmtime_component_func_call(
+                    byref(function), store._context(), _values(given), len(given) // SIZE, byref(result), 1
+                )
+                self._raise(Fault.FAILED, ended)
+            return reply.lift(ctypes.string_at(byref(result), SIZE), room)  # type: ignore[no-any-return]  # an Outcome
+        except Overfull as error:
+            raise CallFault(Fault.FAILED, pending=ReplyInvalid(str(error))) from error
         finally:
             ffi.wasmtime_component_val_delete(byref(result))
 
@@ -187,12 +207,12 @@ class ComponentInstance:
         return encoded, not good
 
     def _raise(self, kind: Fault, pointer: Any) -> None:
-        if not pointer:
-            return
-        error = wasmtime.WasmtimeError._from_ptr(pointer)
+        error = wasmtime.WasmtimeError._from_ptr(pointer) if pointer else None
         if self.pending is not None:
             pending, self.pending = self.pending, None
             raise CallFault(kind, pending=pending)
+        if error is None:
+            return
         trap: ComponentTrap | None = trap_of(error)
         if trap is None and kind is Fault.FAILED:
             raise CallFault(kind, pending=ReplyInvalid(f"{self._template.name}: its reply cannot be read: {safe(str(error))}"))
@@ -216,7 +236,7 @@ class ComponentInstance:
                 self._store = None
             if self._held:
                 self._held = False
-                self._template.engine.slots.release()
+                self._template.engine.slots.put(None)
         finally:
             self._entered.release()
 

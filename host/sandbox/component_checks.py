@@ -3,9 +3,11 @@
 Checked once, before its compiled code is cached; that capabilities were granted is checked at each load.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from wasmtime import Engine
+from wasmtime import _ffi as ffi
 from wasmtime import component as types
 
 from host.core import wasm
@@ -15,13 +17,13 @@ from host.core.limits import DEFAULT
 from host.core.manifest import ABI, Manifest
 from host.core.text import safe
 from host.sandbox import signatures
+from host.sandbox.component_sections import check_sections
 from host.sandbox.compounds import ERROR, Optional, Outcome, named
 from host.sandbox.values import Bytes, Kind, Scalar, Text, Words
 
 PACKAGE, VERSION = "snapcount:skill", f"{ABI}.0.0"
 TYPES = "types"
 MOTION, DRIVERS = "motion", "drivers"
-CORE_INSTANCE, COMPONENT_START = 2, 9
 
 Signature = tuple[tuple[Kind, ...], Kind | None]
 """Parameters and result."""
@@ -53,18 +55,27 @@ def signature_of(hook: str) -> Signature:
     return (() if request is None else (named(request),)), Outcome(named(reply), ERROR)
 
 
+def contract() -> tuple[object, ...]:
+    """All that a component is compared with, as words: what was checked against one contract must not be taken for checked against another."""
+    functions = [
+        (interface, name, [kind.wit for kind in parameters], result and result.wit)
+        for interface, each in IMPORTS.items()
+        for name, (parameters, result) in each.items()
+    ]
+    return PACKAGE, VERSION, functions, signatures.ENUMS, signatures.RECORDS, signatures.CASES, signatures.HOOKS
+
+
 def check_component_bytes(data: bytes, what: str) -> None:
-    """Before compiling: nothing runs when it is loaded."""
-    if any(section.id == COMPONENT_START for section in wasm.sections(data, what)):
-        raise MalformedModule(f"{what}: the component has a start function; remove it")
+    """Before compiling: its size, and what it declares."""
     if len(data) > DEFAULT.bundle_bytes_max:
         raise MalformedModule(f"{what}: a component has at most {DEFAULT.bundle_bytes_max} bytes, this one has {len(data)}")
+    wasm.sections(data, what)
+    check_sections(data, what)
 
 
 def check_component_types(component: types.Component, engine: Engine, manifest: Manifest) -> None:
     """After compiling: each hook of the manifest, and each import, has exactly the type of skill.wit. Raises MalformedModule or Incompatible."""
-    kind = component.type
-    exports = {name: export.ty for name, export in kind.exports(engine).items()}
+    exports = _exports(component, engine, manifest.name)
     for hook in manifest.hooks:
         if hook not in signatures.HOOKS:
             continue  # refused by name, as in every tier
@@ -72,8 +83,8 @@ def check_component_types(component: types.Component, engine: Engine, manifest: 
         if name not in exports:
             raise MalformedModule(f"{manifest.name}: the export {name} is missing; it exports {_listed(exports)}")
         _expect(f"export {name}", signature_of(hook), exports[name], manifest)
-    for name, found in kind.imports(engine).items():
-        _check_import(name, found.ty, engine, manifest)
+    for name, found in _imports(component, engine, manifest.name).items():
+        _check_import(name, found, engine, manifest)
 
 
 def _check_import(name: str, found: object, engine: Engine, manifest: Manifest) -> None:
@@ -84,17 +95,16 @@ def _check_import(name: str, found: object, engine: Engine, manifest: Manifest) 
         raise Incompatible(
             f"{manifest.name}: imports {safe(name, 120)}, which this host does not offer to a component{hint}; it offers {offered}"
         )
-    if interface == TYPES:
-        return
-    for function, extern in found.exports(engine).items():
-        kind = extern.ty
-        if not isinstance(kind, types.FuncType):
-            continue  # a type that its functions use
-        if function not in IMPORTS[interface]:
+    functions = IMPORTS.get(interface, {})  # `types` has none
+    for function, kind in _inside(found, engine, manifest.name).items():
+        if isinstance(kind, types.ValType):
+            continue  # a type that functions use
+        if function not in functions:
+            offered = ", ".join(functions) or "types only"
             raise Incompatible(
-                f"{manifest.name}: imports {safe(function, 64)} of {name}, which this host does not offer; it offers {', '.join(IMPORTS[interface])}"
+                f"{manifest.name}: imports {safe(function, 64)} of {name}, which this host does not offer; it offers {offered}"
             )
-        _expect(f"import {interface}.{function}", IMPORTS[interface][function], kind, manifest)
+        _expect(f"import {interface}.{function}", functions[function], kind, manifest)
 
 
 def interface_of(name: str) -> str | None:
@@ -106,15 +116,15 @@ def interface_of(name: str) -> str | None:
 
 def imported(component: types.Component, engine: Engine) -> Iterator[tuple[str, str]]:
     """Each imported function, by interface and name."""
-    for name, extern in component.type.imports(engine).items():
-        interface, kind = interface_of(name), extern.ty
-        if interface is not None and interface != TYPES and isinstance(kind, types.ComponentInstanceType):
-            yield from ((interface, function) for function, inner in kind.exports(engine).items() if isinstance(inner.ty, types.FuncType))
+    for name, kind in _imports(component, engine).items():
+        interface = interface_of(name)
+        if interface is not None and isinstance(kind, types.ComponentInstanceType):
+            yield from ((interface, function) for function, inner in _inside(kind, engine).items() if isinstance(inner, types.FuncType))
 
 
 def exported(component: types.Component, engine: Engine) -> list[str]:
     """The names of the exported functions."""
-    return [name for name, extern in component.type.exports(engine).items() if isinstance(extern.ty, types.FuncType)]
+    return [name for name, kind in _exports(component, engine).items() if isinstance(kind, types.FuncType)]
 
 
 def require_exports_named(component: types.Component, engine: Engine, manifest: Manifest) -> None:
@@ -150,6 +160,8 @@ def _expect(where: str, wanted: Signature, found: object, manifest: Manifest) ->
     said = f"{manifest.name}: {where}: expected func({', '.join(kind.wit for kind in parameters)}){f' -> {result.wit}' if result else ''} of {PACKAGE}@{VERSION}"
     if not isinstance(found, types.FuncType):
         raise MalformedModule(f"{said}, found something that is not a function")
+    if ffi.wasmtime_component_func_type_async(found.ptr()):
+        raise MalformedModule(f"{said}, found an async one")
     if len(found.params) != len(parameters):
         raise MalformedModule(f"{said}, found one with {len(found.params)} parameters")
     for kind, (name, inner) in zip(parameters, found.params, strict=True):
@@ -158,6 +170,28 @@ def _expect(where: str, wanted: Signature, found: object, manifest: Manifest) ->
     given = found.result
     if (given is None) != (result is None) or (result is not None and not result.same(given)):
         raise MalformedModule(f"{said}; its result has another type (built against another contract?)")
+
+
+def _imports(component: types.Component, engine: Engine, what: str = "component") -> dict[str, Any]:
+    kind = component.type
+    return _counted(ffi.wasmtime_component_type_import_count(kind.ptr(), engine.ptr()), "imports", kind.imports, engine, what)
+
+
+def _exports(component: types.Component, engine: Engine, what: str = "component") -> dict[str, Any]:
+    kind = component.type
+    return _counted(ffi.wasmtime_component_type_export_count(kind.ptr(), engine.ptr()), "exports", kind.exports, engine, what)
+
+
+def _inside(found: types.ComponentInstanceType, engine: Engine, what: str = "component") -> dict[str, Any]:
+    count = ffi.wasmtime_component_instance_type_export_count(found.ptr(), engine.ptr())
+    return _counted(count, "functions and types in an interface that it imports", found.exports, engine, what)
+
+
+def _counted(count: int, of: str, listing: Callable[[Engine], Mapping[str, Any]], engine: Engine, what: str) -> dict[str, Any]:
+    # To find one, wasmtime goes through all that stand before it: a listing takes time with the square of their number.
+    if count > DEFAULT.component_externs_max:
+        raise MalformedModule(f"{what}: it has {count} {of}, at most {DEFAULT.component_externs_max} are allowed")
+    return {name: extern.ty for name, extern in listing(engine).items()}
 
 
 def _listed(exports: Mapping[str, object]) -> str:

@@ -6,20 +6,22 @@ is mapped from the compiled code and copied where it is written to, so that a fr
 
 import hashlib
 import platform
-import threading
 from functools import cache
+from queue import SimpleQueue
 
 from wasmtime import Config, Engine
+from wasmtime import _ffi as ffi
 
 from host.core.limits import DEFAULT, Limits
-from host.sandbox import signatures
 from host.sandbox.engine import PROPOSALS_OFF, PROPOSALS_ON, wasmtime_version
 
 # Interpreters are compiled for today's WebAssembly; whatever could make two nodes disagree stays off.
 ON = ("wasm_component_model", "wasm_simd", "wasm_multi_memory", "wasm_tail_call", *PROPOSALS_ON)
 OFF = tuple(name for name in PROPOSALS_OFF if name not in ON)
-# Raised whenever a rule of component_checks.py changes.
-RULES = 1
+# These the Python package has no property for: without them no function is async, and nothing of wasmtime's tasks, streams and futures can be reached.
+ASYNC_OFF = ("wasm_component_model_async", "wasm_component_model_more_async_builtins", "wasm_component_model_async_stackful")
+# Raised whenever a rule of component_checks.py or component_sections.py changes.
+RULES = 2
 
 
 def config(limits: Limits = DEFAULT) -> Config:
@@ -29,6 +31,8 @@ def config(limits: Limits = DEFAULT) -> Config:
         setattr(made, name, False)
     for name in ON:
         setattr(made, name, True)
+    for name in ASYNC_OFF:
+        getattr(ffi, f"wasmtime_config_{name}_set")(made.ptr(), False)
     made.consume_fuel = True
     made.epoch_interruption = True
     made.cranelift_nan_canonicalization = True
@@ -37,16 +41,23 @@ def config(limits: Limits = DEFAULT) -> Config:
 
 
 class ComponentEngine:
-    """The engine, and how many instances there may be at once. Its epoch is advanced by the thread of the `SkillEngine` that made it."""
+    """The engine, and a place in `slots` for each instance that there may be at once. Its epoch is advanced by the thread of the `SkillEngine` that made it."""
 
     def __init__(self, limits: Limits = DEFAULT) -> None:
+        from host.sandbox.values import require_known_library  # not for the compiling child
+
+        require_known_library()
         self.engine = Engine(config(limits))
-        self.slots = threading.BoundedSemaphore(limits.component_instances_max)
+        # Not a semaphore: the collector may close an instance while this very thread holds a semaphore's lock.
+        self.slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(limits.component_instances_max):
+            self.slots.put(None)
 
 
 @cache
 def engine_id() -> str:
-    """Names what a compiled component depends on, the contract's shapes too, against which it was checked. 16 hexadecimal digits."""
-    shapes = (signatures.ENUMS, signatures.RECORDS, signatures.CASES, signatures.HOOKS)
-    facts = (wasmtime_version(), platform.machine(), OFF, ON, DEFAULT.component_stack_bytes_max, RULES, shapes)
+    """Names what a compiled component depends on, the contract too, against which it was checked. 16 hexadecimal digits."""
+    from host.sandbox.component_checks import contract
+
+    facts = (wasmtime_version(), platform.machine(), OFF, ASYNC_OFF, ON, DEFAULT.component_stack_bytes_max, RULES, contract())
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -8,12 +8,15 @@ from wasmtime import TrapCode
 from wasmtime import _ffi as ffi
 from wasmtime._trap import FrameList
 
+from host.sandbox.faults import cause_of
+
 # How wasmtime words each trap (crates/environ/src/trap_encoding.rs); those that are not here have a name of their own and are told by their text.
+TRAP = "wasm trap: "
 SAID = {
     "all fuel consumed by WebAssembly": TrapCode.OUT_OF_FUEL,
-    "wasm trap: interrupt": TrapCode.INTERRUPT,
+    "interrupt": TrapCode.INTERRUPT,
     "call stack exhausted": TrapCode.STACK_OVERFLOW,
-    "`unreachable` instruction executed": TrapCode.UNREACHABLE,
+    "wasm `unreachable` instruction executed": TrapCode.UNREACHABLE,
     "out of bounds memory access": TrapCode.MEMORY_OUT_OF_BOUNDS,
     "integer divide by zero": TrapCode.INTEGER_DIVISION_BY_ZERO,
     "integer overflow": TrapCode.INTEGER_OVERFLOW,
@@ -34,13 +37,12 @@ class ComponentTrap:
 
 def trap_of(error: wasmtime.WasmtimeError) -> ComponentTrap | None:
     """The trap; None for an error that ended no code of the guest."""
-    said = str(error)
-    code = next((code for words, code in SAID.items() if words in said), None)
-    frames = _frames(error)
-    if code is None and not frames and "wasm trap" not in said:
-        return None
-    cause = said.rpartition("Caused by:")[2].strip() or said
-    return ComponentTrap(code, " ".join(cause.split()), frames)
+    said, frames = cause_of(error), _frames(error)
+    if not said.startswith(TRAP):
+        return ComponentTrap(None, said, frames) if frames else None
+    said = said.removeprefix(TRAP)
+    code = next((code for words, code in SAID.items() if said.startswith(words)), None)
+    return ComponentTrap(code, said, frames)
 
 
 def _frames(error: wasmtime.WasmtimeError) -> list[wasmtime.Frame]:

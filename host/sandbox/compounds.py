@@ -21,6 +21,7 @@ from host.sandbox.values import (
     Bytes,
     Kept,
     Kind,
+    Room,
     Scalar,
     Text,
     Unfit,
@@ -43,8 +44,8 @@ class Fixed(Kind):
             raise unfit(f"{self._length} numbers", value)
         return span(TUPLE, self._length, _items(self._item, value, kept), kept)
 
-    def lift(self, raw: bytes) -> list[float]:
-        return _lifted(self._item, raw)
+    def lift(self, raw: bytes, room: Room) -> list[float]:
+        return _lifted(self._item, raw, room)
 
     def same(self, found: Any) -> bool:
         return isinstance(found, types.TupleType) and len(found.elements) == self._length and all(map(self._item.same, found.elements))
@@ -65,8 +66,8 @@ class Many(Kind):
             raise Unfit(f": expected at most {self._high:g} items, got {len(value)}")
         return span(LIST, len(value), _items(self._item, value, kept), kept)
 
-    def lift(self, raw: bytes) -> list[Any]:
-        return _lifted(self._item, raw)
+    def lift(self, raw: bytes, room: Room) -> list[Any]:
+        return _lifted(self._item, raw, room)
 
     def same(self, found: Any) -> bool:
         return isinstance(found, types.ListType) and self._item.same(found.element)
@@ -98,16 +99,16 @@ class Record(Kind):
             parts += (head, lowered)
         return span(RECORD, len(self._fields), b"".join(parts), kept)
 
-    def lift(self, raw: bytes) -> dict[str, Any]:
+    def lift(self, raw: bytes, room: Room) -> dict[str, Any]:
         _, count, at = struct.unpack("<B7xQQ8x", raw)
         body = string_at(at, count * ENTRY)
         made: dict[str, Any] = dict(self._constants)
         for number, (name, optional, kind, _) in enumerate(self._fields):
             item = body[number * ENTRY + 16 : (number + 1) * ENTRY]
             if not optional:
-                made[name] = kind.lift(item)
+                made[name] = kind.lift(item, room)
             elif (inner := _pointed(item)) is not None:
-                made[name] = kind.lift(inner)
+                made[name] = kind.lift(inner, room)
         return made
 
     def same(self, found: Any) -> bool:
@@ -131,11 +132,11 @@ class Choice(Kind):
     def lower(self, value: Any, kept: Kept) -> bytes:
         raise AssertionError("no host gives a guest a choice")
 
-    def lift(self, raw: bytes) -> dict[str, Any]:
+    def lift(self, raw: bytes, room: Room) -> dict[str, Any]:
         _, size, at, pointer = struct.unpack("<B7xQQQ", raw)
         case = string_at(at, size).decode()
         kind = self._cases[case]
-        made = {} if kind is None else kind.lift(string_at(pointer, SIZE))
+        made = {} if kind is None else kind.lift(string_at(pointer, SIZE), room)
         return {self._tag: case, **made} if self._tag else made
 
     def same(self, found: Any) -> bool:
@@ -172,10 +173,10 @@ class Outcome(Kind):
         pointer = 0 if kind is None else _kept_at(kind.lower(inner, kept), kept)
         return struct.pack("<B7x?7xQ8x", RESULT, good, pointer)
 
-    def lift(self, raw: bytes) -> tuple[bool, Any]:
+    def lift(self, raw: bytes, room: Room) -> tuple[bool, Any]:
         _, good, pointer = struct.unpack("<B7x?7xQ8x", raw)
         kind = self._good if good else self._bad
-        return good, None if kind is None else kind.lift(string_at(pointer, SIZE))
+        return good, None if kind is None else kind.lift(string_at(pointer, SIZE), room)
 
     def same(self, found: Any) -> bool:
         if not isinstance(found, types.ResultType) or (found.ok is None) != (self._good is None) or found.err is None:
@@ -211,10 +212,11 @@ def _items(item: Kind, values: Any, kept: Kept) -> bytes:
     return b"".join(parts)
 
 
-def _lifted(item: Kind, raw: bytes) -> list[Any]:
+def _lifted(item: Kind, raw: bytes, room: Room) -> list[Any]:
     _, count, at = struct.unpack("<B7xQQ8x", raw)
+    room.take(count, count)
     body = string_at(at, count * SIZE) if count else b""
-    return [item.lift(body[start : start + SIZE]) for start in range(0, len(body), SIZE)]
+    return [item.lift(body[start : start + SIZE], room) for start in range(0, len(body), SIZE)]
 
 
 @cache

@@ -31,7 +31,7 @@ def unavailable() -> str | None:
     if wasmtime_version() != WRITTEN_FOR:
         return f"written for wasmtime {WRITTEN_FOR}, found {wasmtime_version()}"
     for name, (size, *offsets) in direct.LAYOUT.items():
-        found = _layout(getattr(ffi, f"{name}_t"))
+        found = layout(getattr(ffi, f"{name}_t"))
         if found != (size, *offsets):
             return f"the layout of {name}_t is {found}, expected {(size, *offsets)}"
     try:
@@ -41,7 +41,7 @@ def unavailable() -> str | None:
     return None
 
 
-def _layout(kind: Any) -> tuple[int, ...]:
+def layout(kind: Any) -> tuple[int, ...]:
     offsets = {getattr(kind, name).offset for name, _ in kind._fields_}
     return (ctypes.sizeof(kind), *sorted(offsets))
 

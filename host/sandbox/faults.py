@@ -1,5 +1,6 @@
 """How a wasm call can end without a reply, and the typed error for each way. Both paths, direct and plain, end here."""
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -22,6 +23,7 @@ from host.core.manifest import SkillLimits
 from host.core.text import safe
 
 UNKNOWN_OFFSET = 1 << 32
+_NUMBERED = re.compile(r"^\s*\d+: ")  # of several causes
 NEARLY_FULL_BYTES = 65_536  # a page: memory this close to the limit could not grow any more
 
 
@@ -73,7 +75,7 @@ def typed(fault: CallFault, skill: str, limits: SkillLimits, memory_bytes: int) 
         return _trap(fault.trap, skill, limits, memory_bytes)
     match fault.kind:
         case Fault.INSTANTIATE | Fault.FAILED:
-            return _refused(safe(str(fault.error)), skill, limits)
+            return _refused(safe(cause_of(fault.error) if fault.error is not None else "no reason given"), skill, limits)
         case Fault.NO_ROOM:
             return MemoryExceeded(f"{skill}: sc_alloc has no room for a request of {fault.detail} bytes")
         case Fault.BAD_POINTER:
@@ -86,6 +88,13 @@ def typed(fault: CallFault, skill: str, limits: SkillLimits, memory_bytes: int) 
             return HostFault(f"{skill}: this instance was closed")
         case _:
             return HostFault(f"{skill}: an export that was checked at load is missing")
+
+
+def cause_of(error: wasmtime.WasmtimeError) -> str:
+    """The last cause that wasmtime gives, on one line. What stands before it names functions, and those names are the guest's words."""
+    cause = str(error).rpartition("\nCaused by:\n")[2].strip()
+    last = cause.splitlines()[-1] if cause else ""
+    return " ".join(_NUMBERED.sub("", last).split())
 
 
 def _refused(said: str, skill: str, limits: SkillLimits) -> SnapcountError:

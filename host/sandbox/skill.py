@@ -112,7 +112,10 @@ class SkillInstance:
         except Exception as error:
             ended = self._skill.error(error, self._raw.memory_bytes())
             self.faulted |= not isinstance(ended, Busy)  # the call that it is in is another one, and may end well
-            raise ended from error
+            try:
+                raise ended from error
+            finally:
+                del ended  # it holds this frame, and the frame it: an instance would wait for the collector to give its memory back
         if refused:
             raise refusal(reply, self._skill.name)
         return reply

@@ -6,6 +6,7 @@ is answered as a skill of the fast tier answers it, `bad_request`, and the guest
 """
 
 import struct
+import sys
 from ctypes import c_char_p, c_void_p, cast, string_at
 from math import isfinite
 from typing import Any, ClassVar
@@ -13,10 +14,19 @@ from typing import Any, ClassVar
 from wasmtime import _ffi as ffi
 from wasmtime import component as types
 
+from host.core.errors import HostFault
+from host.core.limits import DEFAULT
+from host.sandbox import direct
+from host.sandbox.engine import wasmtime_version
+
 SIZE = 32
 ENTRY = 48  # of a record: a name and a value
-WRITTEN_FOR = {"val": (32, 8), "valrecord_entry": (48, 16)}
-"""Sizes of the library's structs, and where a value begins in each; tests/test_components.py compares."""
+LAYOUT = {
+    "wasmtime_component_val": (32, 0, 8), "wasmtime_component_valunion": (24, 0), "wasmtime_component_valrecord_entry": (48, 0, 16),
+    "wasmtime_component_valrecord": (16, 0, 8), "wasmtime_component_vallist": (16, 0, 8), "wasmtime_component_valtuple": (16, 0, 8),
+    "wasmtime_component_valvariant": (24, 0, 16), "wasmtime_component_valresult": (16, 0, 8), "wasm_byte_vec": (16, 0, 8),
+}  # fmt: skip
+"""The size of each of the library's structs, and where its members begin."""
 
 BOOL, U8, U32, U64, F64, STRING, LIST, RECORD, TUPLE, VARIANT, ENUM, OPTION, RESULT = (
     getattr(ffi, f"WASMTIME_COMPONENT_{name}").value
@@ -24,6 +34,43 @@ BOOL, U8, U32, U64, F64, STRING, LIST, RECORD, TUPLE, VARIANT, ENUM, OPTION, RES
 )
 Kept = list[bytes]
 """What values point at, for as long as they are used."""
+
+
+def require_known_library() -> None:
+    """Raises HostFault where what is read and written here is not what this library means: there is no slower way to fall back to."""
+    found = {name: direct.layout(getattr(ffi, f"{name}_t")) for name in LAYOUT}
+    other = next(
+        (f"the layout of {name}_t is {found[name]}, expected {LAYOUT[name]}" for name in LAYOUT if found[name] != LAYOUT[name]), ""
+    )
+    if wasmtime_version() != direct.WRITTEN_FOR:
+        other = f"written for wasmtime {direct.WRITTEN_FOR}, found {wasmtime_version()}"
+    if sys.byteorder != "little":
+        other = "written for little-endian machines"
+    if other:
+        raise HostFault(f"components cannot be run here: {other}; install the pinned version of wasmtime")
+
+
+class Overfull(Exception):
+    """More than there is room for; `str` says of whom."""
+
+
+class Room:
+    """What may still be read of the values of one call. Nothing of the guest's limits covers reading, so each size is taken off before what it is of is read."""
+
+    __slots__ = ("_bytes", "_bytes_max", "_items", "_whose")
+
+    def __init__(self, bytes_max: int, whose: str) -> None:
+        self._bytes = self._bytes_max = bytes_max
+        self._items, self._whose = DEFAULT.cbor_items_max, whose
+
+    def take(self, count: int, items: int = 0) -> None:
+        """For `count` bytes, or items, each of which takes a byte or more as CBOR. Raises Overfull."""
+        self._bytes -= count
+        self._items -= items
+        if self._bytes < 0:
+            raise Overfull(f"{self._whose} with more than {self._bytes_max} bytes, which is the most")
+        if self._items < 0:
+            raise Overfull(f"{self._whose} with more than {DEFAULT.cbor_items_max} items, which is the most")
 
 
 class Unfit(Exception):
@@ -57,7 +104,7 @@ class Kind:
         """The 32 bytes of a value. Raises Unfit."""
         raise NotImplementedError
 
-    def lift(self, raw: bytes) -> Any:
+    def lift(self, raw: bytes, room: Room) -> Any:
         """The plain data behind 32 bytes that wasmtime wrote for this type."""
         raise NotImplementedError
 
@@ -91,7 +138,7 @@ class Scalar(Kind):
             raise unfit(f"at most {self._high:g}", value)
         return self._form.pack(self._kind, value)
 
-    def lift(self, raw: bytes) -> Any:
+    def lift(self, raw: bytes, room: Room) -> Any:
         return self._form.unpack(raw)[1]
 
     def same(self, found: Any) -> bool:
@@ -114,8 +161,8 @@ class Text(Kind):
         data = value.encode()
         return span(STRING, len(data), data, kept)
 
-    def lift(self, raw: bytes) -> str:
-        return bytes_at(raw).decode()
+    def lift(self, raw: bytes, room: Room) -> str:
+        return bytes_at(raw, room).decode()
 
     def same(self, found: Any) -> bool:
         return isinstance(found, types.String)
@@ -141,8 +188,9 @@ class Bytes(Kind):
         spread[8::SIZE] = value
         return span(LIST, len(value), bytes(spread), kept)
 
-    def lift(self, raw: bytes) -> bytes:
+    def lift(self, raw: bytes, room: Room) -> bytes:
         _, count, at = struct.unpack("<B7xQQ8x", raw)
+        room.take(count)
         return string_at(at, count * SIZE)[8::SIZE] if count else b""
 
     def same(self, found: Any) -> bool:
@@ -163,13 +211,14 @@ class Words(Kind):
         name = self._names[value]
         return span(ENUM, len(name), name, kept)
 
-    def lift(self, raw: bytes) -> str:
-        return self._back[bytes_at(raw)]
+    def lift(self, raw: bytes, room: Room) -> str:
+        return self._back[bytes_at(raw, room)]
 
     def same(self, found: Any) -> bool:
         return isinstance(found, types.EnumType) and [name.encode() for name in found.names] == list(self._names.values())
 
 
-def bytes_at(raw: bytes) -> bytes:
+def bytes_at(raw: bytes, room: Room) -> bytes:
     _, size, at = struct.unpack("<B7xQQ8x", raw)
+    room.take(size)
     return string_at(at, size) if size else b""
