@@ -3,11 +3,12 @@
 | request | answer |
 |---|---|
 | `GET /v1/events` | one JSON object a line for as long as the connection lasts |
-| `GET /v1/events?trial=NAME` | the same; and while it lasts, versions of NAME may be tried out |
+| `GET /v1/events?trial=NAME` | the same, with the calls of NAME alone; and while it lasts, versions of NAME may be tried out |
 | `POST /v1/trials/NAME` (a signed bundle) | `{"version": …, "digest": …}`: it runs now, in memory, until that connection ends |
 
 Events are `watching` (first; the active skills), `call`, `skills` (others are active now), `dropped` (so many calls were not told, because the watcher was
 slow) and `alive` (once a second, so that both ends notice when the other is gone). A watcher costs the calls a few microseconds each; without one nothing.
+One that does not read is cut off, and its trial ends.
 """
 
 import asyncio
@@ -30,6 +31,9 @@ from host.plugins.observed import Call
 from host.sandbox.imports import LEVELS
 
 ALIVE_S = 1.0
+WRITE_S_MAX = 5.0
+CALLS_A_TURN = 16
+"""So many are put into words before the event loop gets on: some milliseconds."""
 LOG, ASK = "log", "call"
 
 
@@ -38,7 +42,7 @@ class Events:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._watchers: set[_Watcher] = set()
+        self._watchers: dict[_Watcher, web.Request] = {}
         self._trying: set[str] = set()
         self._closing = asyncio.Event()
 
@@ -48,8 +52,10 @@ class Events:
     def close(self) -> None:
         """Ends every stream: the node stops."""
         self._closing.set()
-        for watcher in self._watchers:
+        for watcher, request in self._watchers.items():
             watcher.wake()
+            if request.transport is not None and request.transport.get_write_buffer_size():
+                request.transport.abort()  # it does not read: its end would be waited for
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         if len(self._watchers) >= DEFAULT.watchers_max:
@@ -58,13 +64,13 @@ class Events:
         if name:
             self._claim(name)
         watcher = _Watcher(asyncio.get_running_loop())
-        self._watchers.add(watcher)
-        unobserve = self._node.manager.observe(watcher.told)
+        self._watchers[watcher] = request
+        unobserve = self._node.manager.observe(watcher.told, lambda version, hook: name in ("", version.name))
         try:
             return await self._stream(request, watcher)
         finally:
             unobserve()
-            self._watchers.discard(watcher)
+            del self._watchers[watcher]
             if name:
                 # Whoever waits for this may be gone: the trial ends all the same.
                 await asyncio.shield(self._end(name))
@@ -74,7 +80,7 @@ class Events:
         await response.prepare(request)
         active = self._active()
         with suppress(ConnectionError):
-            await response.write(_line({"event": "watching", "node": self._node.name, "skills": active}))
+            await _write(request, response, _line({"event": "watching", "node": self._node.name, "skills": active}))
             while not self._closing.is_set():
                 calls, dropped = await watcher.next(ALIVE_S)
                 lines = [_line(described(call)) for call in calls]
@@ -84,7 +90,8 @@ class Events:
                 if now != active:
                     active = now
                     lines.append(_line({"event": "skills", "skills": active}))
-                await response.write(b"".join(lines) or _line({"event": "alive"}))
+                await _write(request, response, b"".join(lines) or _line({"event": "alive"}))
+                await asyncio.sleep(0)  # nothing above waits where there is more to tell, and room for it
         return response
 
     async def _try_out(self, request: web.Request) -> web.Response:
@@ -92,9 +99,11 @@ class Events:
         if name not in self._trying:
             raise UsageError(f"{safe(name, 64)}: nobody watches its trial; open /v1/events?trial={safe(name, 64)} first, and keep it open")
         data = await _body(request)
-        version = await self._node.try_out(name, data, digest_of(data))
-        if name not in self._trying:  # whoever watched has gone meanwhile
-            await self._end(name)
+        try:
+            version = await self._node.try_out(name, data, digest_of(data))
+        finally:
+            if name not in self._trying:  # whoever watched has gone meanwhile
+                await self._end(name)
         for watcher in self._watchers:
             watcher.wake()
         return web.json_response({"version": version.skill.manifest.version, "digest": version.digest})
@@ -106,12 +115,11 @@ class Events:
         self._trying.add(name)
 
     async def _end(self, name: str) -> None:
+        self._trying.discard(name)  # at once: what is sent from now on is refused, and what was sent before finds that nobody watches
         try:
             await self._node.end_trial(name)
         except SnapcountError as error:
             self._node.log("error", f"the trial of {name} could not be ended: {error}")
-        finally:
-            self._trying.discard(name)
 
     def _active(self) -> list[dict[str, str]]:
         return [{"name": skill.name, "version": skill.version, "digest": skill.digest} for skill in self._node.skills()]
@@ -123,18 +131,18 @@ class _Watcher:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._woken = loop, asyncio.Event()
         self._lock = threading.Lock()
-        self._calls: deque[Call] = deque()
+        self._calls: deque[tuple[Call, int]] = deque()
         self._bytes, self._dropped = 0, 0
 
     def told(self, call: Call) -> None:
         """A call ended; on its thread."""
-        size = _size(call)
+        size = call.size
         with self._lock:
             if len(self._calls) >= DEFAULT.watched_calls_max or self._bytes + size > DEFAULT.watched_bytes_max:
                 self._dropped += 1
                 return
             first = not self._calls
-            self._calls.append(call)
+            self._calls.append((call, size))
             self._bytes += size
         if first:
             with suppress(RuntimeError):  # the loop is closed: nobody watches any more
@@ -145,21 +153,29 @@ class _Watcher:
         self._woken.set()
 
     async def next(self, timeout_s: float) -> tuple[list[Call], int]:
-        """The calls that have ended since, at the latest after a while, and how many were dropped."""
+        """Calls that have ended since, the oldest `CALLS_A_TURN`, at the latest after a while, and how many were dropped."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._woken.wait()
         self._woken.clear()
         with self._lock:
-            calls, dropped = list(self._calls), self._dropped
-            self._calls.clear()
-            self._bytes = self._dropped = 0
-        return calls, dropped
+            taken = [self._calls.popleft() for _ in range(min(len(self._calls), CALLS_A_TURN))]
+            self._bytes -= sum(size for _, size in taken)
+            dropped, self._dropped = self._dropped, 0
+            if self._calls:
+                self._woken.set()
+        return [call for call, _ in taken], dropped
 
 
-def _size(call: Call) -> int:
-    noted = sum(len(part) for one in call.host_calls for part in (*one.asked, one.answer) if isinstance(part, bytes))
-    return len(call.request) + len(call.reply or b"") + sum(map(len, call.program)) + noted
+async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Raises ConnectionError, also where the other end does not read."""
+    try:
+        async with asyncio.timeout(WRITE_S_MAX):
+            await response.write(data)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionError("who watches does not read") from None
 
 
 def described(call: Call) -> dict[str, Any]:

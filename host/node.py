@@ -325,7 +325,7 @@ class Node:
             "skills": [
                 {"name": v.name, "version": v.skill.manifest.version, "digest": v.digest, "hooks": list(v.skill.manifest.hooks),
                  "calls": v.calls, "faults": v.faults, "call_us_p50": v.call_us_p50(), "path": v.skill.path, "probation": self._probation(v.name),
-                 "quarantined": sorted(v.barred or ())}
+                 "trial": self.installer.on_trial(v.name) is not None, "quarantined": sorted(v.barred or ())}
                 for v in self.manager.skills.values()
             ],
             "safe_mode": None if tripped is None else {"id": tripped.id, "at_ms": tripped.at_ms, "reason": tripped.reason},

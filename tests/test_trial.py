@@ -3,17 +3,19 @@
 import asyncio
 import hashlib
 import json
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from host.console.client import ControlRefused, EventStream, NodeControl
+from host import events as events_module
+from host.console.client import SOCKET, ControlRefused, EventStream, NodeControl
 from host.control import ControlServer
 from host.core import cbor, keys
 from host.core.attestation import Measurement
@@ -22,10 +24,11 @@ from host.core.clock import SystemClock
 from host.core.errors import Incompatible, NetworkError, Refused, SignatureInvalid, UsageError
 from host.core.limits import DEFAULT
 from host.core.manifest import Manifest, SkillLimits
-from host.events import _Watcher, described
+from host.events import CALLS_A_TURN, _Watcher, described
 from host.node import Node
 from host.plugins.contract import HandleRequest
 from host.plugins.observed import Call
+from host.plugins.tally import Tally
 from host.sandbox.imports import HostCall
 from sdk.demo.samples import BID, BOUNTY
 from sdk.dev import shown
@@ -97,10 +100,16 @@ def test_a_node_that_restarts_has_what_was_installed(tmp_path, make_state, make_
     state = make_state(tmp_path / "node", clock)
     node = open_node(state, clock)
     install(node, make_skill())
-    try_out(node, make_skill(version=TRIED))
+    try_out(node, tried := make_skill(version=TRIED))
+    bids(node)
+    node.installer._watcher.save()  # as each 30 s
+    compiled = state / "compiled"
+    assert len(list(compiled.glob("*.cwasm"))) == 2
     node.journal.close()  # as a kill leaves it
     again = open_node(state, clock)
     assert bids(again) == ["1.0.0"]
+    assert (len(list(compiled.glob("*.cwasm"))), len(list(compiled.glob("*.tag")))) == (1, 1)
+    assert again.journal.health(digest_of(tried)) == Tally()
     again.close()
 
 
@@ -159,6 +168,25 @@ def test_nothing_is_tried_out_in_place_of_a_version_on_probation(node, make_skil
     run(node.install(data, digest_of(data), probation_s=600))
     with pytest.raises(Refused, match="probation"):
         try_out(node, make_skill(version="1.0.2-dev.1"))
+
+
+def test_a_probation_that_begins_over_a_trial_is_judged_by_what_was_installed(node, make_skill):
+    install(node, make_skill())
+    for _ in range(5):
+        bids(node)
+    try_out(node, make_skill(version=TRIED))
+    data = make_skill(version="1.0.1")
+    run(node.install(data, digest_of(data), probation_s=600))
+    assert node.installer.watching(NAME).baseline.calls >= 5
+
+
+def test_a_nodes_status_says_what_is_on_trial(node, make_skill):
+    install(node, make_skill())
+    install(node, make_skill(name="other"))
+    try_out(node, make_skill(version=TRIED))
+    assert {skill["name"]: skill["trial"] for skill in node.status()["skills"]} == {NAME: True, "other": False}
+    run(node.end_trial(NAME))
+    assert not any(skill["trial"] for skill in node.status()["skills"])
 
 
 def test_a_node_with_operators_takes_nothing_on_trial(node, make_skill, one_line, monkeypatch):
@@ -272,6 +300,99 @@ def test_a_node_that_stops_does_not_wait_for_who_watches_and_says_that_it_ends(n
     assert run(scene())[-1] == {"event": "ended"}
 
 
+def deaf(node: Node, path: str) -> socket.socket:
+    """A watcher that never reads."""
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    one.connect(str(node._state / SOCKET))
+    one.sendall(f"GET {path} HTTP/1.1\r\nHost: node\r\n\r\n".encode())
+    return one
+
+
+def flood(node: Node) -> None:
+    """More than a connection holds."""
+    long = call(reply=cbor.encode({"b": bytes(DEFAULT.watched_value_bytes_max - 64)}))
+    for told, _ in node.manager.observers._observers:
+        for _ in range(100):
+            told(long)
+
+
+@pytest.mark.slow
+def test_a_node_that_stops_does_not_wait_for_who_does_not_read(node):
+    async def scene() -> None:
+        with ExitStack() as closing:
+            async with served(node):
+                closing.enter_context(deaf(node, "/v1/events"))
+                await until(lambda: bool(node.manager.observers._observers))
+                flood(node)
+                await asyncio.sleep(0.2)
+                began = time.monotonic()
+            assert time.monotonic() - began < 3
+
+    run(scene())
+
+
+@pytest.mark.slow
+def test_a_trial_ends_when_who_asked_for_it_does_not_read(node, make_skill, monkeypatch):
+    monkeypatch.setattr(events_module, "WRITE_S_MAX", 0.2)
+
+    async def scene() -> None:
+        async with served(node) as control:
+            with deaf(node, f"/v1/events?trial={NAME}"):
+                await until(lambda: bool(node.manager.observers._observers))
+                await asyncio.to_thread(control.post, f"/v1/trials/{NAME}", make_skill(version=TRIED))
+                flood(node)
+                await until(lambda: node.manager.skills == {})
+
+    run(scene())
+
+
+class Registry:
+    """A link to a registry that takes its time once `slow` is set."""
+
+    def __init__(self) -> None:
+        self.slow, self.asked, self.answered = False, asyncio.Event(), asyncio.Event()
+
+    async def refresh(self) -> None:
+        if self.slow:
+            self.asked.set()
+            await self.answered.wait()
+
+
+@pytest.mark.slow
+def test_nothing_is_swapped_in_while_a_trial_ends(node, make_skill, monkeypatch):
+    async def scene() -> None:
+        registry = Registry()
+        monkeypatch.setattr(node, "client", registry)
+        async with served(node) as control:
+            stream = await asyncio.to_thread(control.events, f"/v1/events?trial={NAME}")
+            await asyncio.to_thread(control.post, f"/v1/trials/{NAME}", make_skill(version=TRIED))
+            registry.slow = True
+            stream.close()
+            await asyncio.wait_for(registry.asked.wait(), 5)
+            registry.slow = False
+            with pytest.raises(ControlRefused, match="nobody watches its trial"):
+                await asyncio.to_thread(control.post, f"/v1/trials/{NAME}", make_skill(version="1.0.1-dev.2"))
+            registry.answered.set()
+        assert node.manager.skills == {}
+
+    run(scene())
+
+
+@pytest.mark.slow
+def test_who_tries_a_skill_out_sees_the_calls_of_that_one_alone(node, make_skill):
+    async def scene() -> list[dict[str, Any]]:
+        async with served(node) as control:
+            for name in ("other", NAME):
+                await node.install(data := make_skill(name=name), digest_of(data))
+            events, _ = collected(await asyncio.to_thread(control.events, f"/v1/events?trial={NAME}"))
+            for _ in range(2):
+                await asyncio.to_thread(control.post, "/v1/hooks/bid", BOUNTY)
+            await until(lambda: len(asked(events)) >= 2)
+            return asked(events)
+
+    assert [event["skill"] for event in run(scene())] == [NAME, NAME]
+
+
 @pytest.mark.slow
 def test_watchers_are_bounded(node):
     async def scene() -> None:
@@ -319,12 +440,26 @@ def call(**more: Any) -> Call:
     } | more)  # fmt: skip
 
 
+async def drained(watcher: _Watcher) -> tuple[list[Call], int]:
+    """All that a watcher has, and how many it lost. A turn takes few calls, so that the event loop gets on; none waits for the next."""
+    calls: list[Call] = []
+    dropped = 0
+    began = time.monotonic()
+    while watcher._calls:
+        some, lost = await watcher.next(10.0)
+        assert len(some) <= CALLS_A_TURN
+        calls, dropped = calls + some, dropped + lost
+    assert time.monotonic() - began < 5
+    assert watcher._bytes == 0
+    return calls, dropped
+
+
 def test_a_slow_watcher_loses_calls_and_is_told_how_many():
     async def scene() -> tuple[list[Call], int]:
         watcher = _Watcher(asyncio.get_running_loop())
         for _ in range(DEFAULT.watched_calls_max + 7):
             watcher.told(call())
-        return await watcher.next(1.0)
+        return await drained(watcher)
 
     kept, dropped = run(scene())
     assert (len(kept), dropped) == (DEFAULT.watched_calls_max, 7)
@@ -335,7 +470,7 @@ def test_long_calls_do_not_fill_the_memory():
         watcher = _Watcher(asyncio.get_running_loop())
         for _ in range(100):
             watcher.told(call(reply=bytes(1 << 20)))
-        return await watcher.next(1.0)
+        return await drained(watcher)
 
     kept, dropped = run(scene())
     assert sum(len(one.reply or b"") for one in kept) <= DEFAULT.watched_bytes_max
@@ -373,3 +508,25 @@ def test_what_is_long_or_no_cbor_is_told_by_its_size():
 def test_who_asks_where_no_node_runs_is_told_so(tmp_path):
     with pytest.raises(NetworkError, match="node run --state"):
         NodeControl(tmp_path).events("/v1/events")
+
+
+@pytest.mark.parametrize("last", ['{"event":"call","took', '{"event":"call","took\n', ""])
+def test_a_node_that_ends_in_the_middle_of_a_line_is_an_error_of_one_line(tmp_path, last, one_line):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        server.bind(str(tmp_path / SOCKET))
+        server.listen()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(f'HTTP/1.1 200 OK\r\n\r\n{{"event":"watching"}}\n{last}'.encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        stream = iter(NodeControl(tmp_path).events("/v1/events"))
+        assert next(stream) == {"event": "watching"}
+        with pytest.raises(NetworkError) as caught:
+            next(stream)
+        one_line(caught.value, "the node ended what was watched")
+        thread.join()

@@ -107,14 +107,14 @@ class EventStream:
         while True:
             try:
                 line = self._response.readline(ANSWER_BYTES_MAX)
-            except (OSError, ValueError, AttributeError, http.client.HTTPException):
-                line = b""
+                event = json.loads(line)
+            except (OSError, ValueError, AttributeError, http.client.HTTPException):  # nothing, or a line that breaks off
+                event = None
             if self._closed:
                 return
-            if not line:
+            if event is None:
                 self.close()
                 raise NetworkError(f"{self._state}: the node ended what was watched; it stops, or has stopped")
-            event = json.loads(line)
             if event.get("event") != "alive":
                 yield event
 

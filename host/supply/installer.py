@@ -217,7 +217,9 @@ class Installer:
         self._reach("recorded")
         try:
             if probation_s:
-                self._watcher.begin(record, bundle.content_digest, probation_s, self._pointed(record.name, []), version.tally)
+                self._watcher.begin(
+                    record, bundle.content_digest, probation_s, self._pointed(record.name, []), self._installed(record.name), version.tally
+                )
             self._shop.store.activate(record)
         except SnapcountError:
             self._watcher.abandon(record)
@@ -228,6 +230,10 @@ class Installer:
         self._watcher.activated(record.name, record.digest)
         self._swap(version)
         return version
+
+    def _installed(self, name: str) -> SkillVersion | None:
+        """What runs of a skill, as it was installed."""
+        return self._shop.manager.skills.get(name)
 
     def _swap(self, version: SkillVersion) -> None:
         previous = self._shop.manager.activate(version)

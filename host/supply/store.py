@@ -39,6 +39,7 @@ class SkillStore:
     def __init__(self, state: Path) -> None:
         self._blobs = state / "blobs" / "sha256"
         self._skills = state / "skills"
+        self._compiled = state / "compiled"
         for directory in (self._blobs, self._skills):
             try:
                 directory.mkdir(parents=True, exist_ok=True)
@@ -163,8 +164,9 @@ class SkillStore:
             raise StateDamaged(f"skills/{name}/{file}: not a list of digests; remove it, and decide on roll-backs again") from error
 
     def orphans(self) -> list[str]:
-        """Blobs that no kept version refers to: what a kill between two steps of an install left."""
-        return [digest for path in self._blobs.iterdir() if not self.referenced(digest := f"sha256:{path.name}")]
+        """Digests of blobs and of compiled code that no kept version refers to: what a kill left, of an install or a trial."""
+        names = {path.name for path in self._blobs.iterdir()} | {path.name.partition("-")[0] for path in self._compiled.glob("[0-9a-f]*-*")}
+        return [digest for name in sorted(names) if not self.referenced(digest := f"sha256:{name}")]
 
     def referenced(self, digest: str) -> bool:
         """Whether any kept version of any skill has this digest."""

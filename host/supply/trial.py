@@ -75,6 +75,9 @@ class TrialInstaller(Installer):
         self._note(trial.version.skill.manifest, trial.version.digest, "trial ended", "")
         return manager.skills.get(name)
 
+    def _installed(self, name: str) -> SkillVersion | None:
+        return super()._installed(name) if self.on_trial(name) is None else self._trials[name].previous
+
     def _swap(self, version: SkillVersion) -> None:
         # A registry announces what it misses, so what is installed may come in again during its trial: that ends no trial. Anything else does.
         trial = self._trials.get(version.name)

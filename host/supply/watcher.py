@@ -82,8 +82,10 @@ class Watcher:
         """The probation that a skill's active version is on."""
         return self._watches.get(name)
 
-    def begin(self, made: Installed, content: str, window_s: int, active: Installed | None, self_tests: Tally) -> None:
-        """Puts a version on probation that is about to become active; its self-test was no use of it. Raises StorageFull, HostFault."""
+    def begin(
+        self, made: Installed, content: str, window_s: int, active: Installed | None, running: SkillVersion | None, self_tests: Tally
+    ) -> None:
+        """Puts a version on probation that is about to become active in place of `running`; its self-test was no use of it. Raises StorageFull, HostFault."""
         before = self._watches.get(made.name)
         if before is not None and before.digest == made.digest:
             return  # it is pushed again; that proves nothing, and begins nothing anew
@@ -92,7 +94,6 @@ class Watcher:
             previous, baseline = before.previous, before.baseline
         else:
             previous = "" if active is None or active.digest == made.digest else active.digest
-            running = self._manager.skills.get(made.name)
             if running is not None and running.digest == previous:
                 baseline = self.counted(running)
         watch = Watch(
