@@ -3,7 +3,7 @@
 The record of a call (host/plugins/record.py) goes as a signed mesh message of the topic `audit.call` to the auditors that the node's owner named. An auditor puts
 it into a bounded queue and has answered; what its lineage makes of it is found out on a thread of its own, under its own sandbox, with the host's answers
 from the record. Where the two differ by more than the auditor's owner allows, that is a conflict: a row in its journal, a line in its log, and a signed
-message that each tier above notes (host/mesh/raised.py).
+message that each tier above notes (host/mesh/raised.py). What one node sends takes nothing from the others: each has its share of the queue, and its own pace.
 """
 
 import queue
@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from host import identity
 from host.core import cbor
 from host.core.capabilities import grant
 from host.core.clock import Random
-from host.core.errors import SnapcountError
+from host.core.errors import SnapcountError, UnknownSender
 from host.core.limits import DEFAULT
+from host.core.pace import Pace
 from host.core.quarantine import ANY
 from host.core.text import safe
 from host.mesh.agent import Outcome
 from host.mesh.frames import READY
 from host.mesh.message import Message
+from host.mesh.raised import RAISED_PER_S
 from host.plugins import record as records
 from host.plugins.adapter import SkillVersion
 from host.plugins.comparison import Comparison, Difference, shown
@@ -36,17 +39,17 @@ from host.sandbox.cache import CompiledCache
 from host.sandbox.engine import default_engine
 from host.sandbox.skill import LoadedSkill
 from host.supply.calls import CallJournal
-from host.supply.sampling import Pace
 from host.supply.store import SkillStore
 
-AUDITED_CALL = "audit.call"
 AUDITED_MS = 2_000
 """How long such a message lives. An auditor answers at once; one that is silent costs the tiers on the way no more than this."""
-WAITING_MAX = 64
+WAITING_MAX, WAITING_OF_ONE_MAX = 64, 16
 SAY_AGAIN_S = 60.0
-"""A conflict in one field of one pair of versions is said at once, and then so often at most, with how many calls showed it meanwhile."""
-PAIRS_MAX = 1_024
-SAID_PER_S = 1.0
+"""A conflict of one node in one field of one pair of versions is said at once, and then so often at most, with how many calls showed it meanwhile."""
+PAIRS_MAX = 64
+"""Of one node."""
+SAID_PER_S = 0.25
+"""Of one node; of all together, what the tiers take of one auditor."""
 NEVER = (-SAY_AGAIN_S, 0)
 STOP_S = 5.0
 
@@ -72,19 +75,39 @@ class Sender:
             self._send(data)
 
 
+@dataclass
+class _Source:
+    """A node that sends calls: how many of them wait, when a refused one was said last, and which conflicts, with how many calls showed them since."""
+
+    pace: Pace
+    waiting: int = 0
+    refused_s: float = -SAY_AGAIN_S
+    said: dict[tuple[str, ...], tuple[float, int]] = field(default_factory=dict)
+
+    def remember(self, what: tuple[str, ...], at_s: float, seen: int) -> None:
+        while what not in self.said and len(self.said) >= PAIRS_MAX:
+            del self.said[next(iter(self.said))]
+        self.said[what] = (at_s, seen)
+
+
 class Auditor:
-    """Compares what nodes say with what the versions in `active` say. `say` takes a conflict on its way up; it may be called from the auditor's thread."""
+    """Compares what nodes say with what the versions in `active` say. `say` takes a conflict on its way up; it may be called from the auditor's thread.
+
+    A version `on_trial` audits nothing: it is a developer's, who may change it at any time.
+    """
 
     def __init__(
         self, name: str, active: Callable[[], Mapping[str, SkillVersion]], rules: Mapping[str, Comparison], load: Load, journal: CallJournal,
         say: Callable[[Conflict], None], log: Callable[[str, str], None], now_ms: Callable[[], int], *, now_s: Callable[[], float] = time.monotonic,
+        on_trial: Callable[[SkillVersion], bool] = lambda version: False,
     ) -> None:  # fmt: skip
         self._name, self._active, self._rules, self._load, self._journal = name, active, rules, load, journal
-        self._say, self._log, self._now_ms, self._now_s = say, log, now_ms, now_s
+        self._say, self._log, self._now_ms, self._now_s, self._on_trial = say, log, now_ms, now_s, on_trial
         self._replayers: dict[str, tuple[str, Replayer]] = {}
         self._waiting: queue.Queue[tuple[str, bytes] | None] = queue.Queue(WAITING_MAX)
-        self._said: dict[tuple[str, ...], tuple[float, int]] = {}
-        self._pace = Pace(SAID_PER_S, now_s)
+        self._sources: dict[str, _Source] = {}
+        self._lock = threading.Lock()
+        self._pace = Pace(RAISED_PER_S, now_s)
         self.compared = self.conflicts = self.dropped = self.refused = 0
         self.skipped: Counter[str] = Counter()
         self._stopping = False
@@ -93,20 +116,21 @@ class Auditor:
 
     def take(self, message: Message) -> Outcome:
         """A call of another node. Answers at once: whether it is audited."""
-        try:
-            self._waiting.put_nowait((message.source, message.payload))
-        except queue.Full:
+        with self._lock:
+            source = self._source(message.source)
+            if source.waiting < WAITING_OF_ONE_MAX and not self._waiting.full():
+                source.waiting += 1
+                self._waiting.put_nowait((message.source, message.payload))
+                return Outcome(READY)
             self.dropped += 1
-            return Outcome(READY, detail="not audited: too many calls wait")
-        return Outcome(READY)
+        return Outcome(READY, detail="not audited: too many calls wait")
 
     def stop(self) -> None:
         """Ends after the call that is being looked at."""
         self._stopping = True
-        try:
-            self._waiting.put_nowait(None)
-        except queue.Full:
-            pass  # the thread wakes up for what waits
+        with self._lock:
+            if not self._waiting.full():  # the thread wakes up for what waits
+                self._waiting.put_nowait(None)
         self._thread.join(STOP_S)
 
     def status(self) -> dict[str, Any]:
@@ -117,6 +141,8 @@ class Auditor:
     def _run(self) -> None:
         while (item := self._waiting.get()) is not None and not self._stopping:
             source, data = item
+            with self._lock:
+                self._source(source).waiting -= 1
             try:
                 self.audit(source, data)
             except SnapcountError as error:
@@ -127,14 +153,16 @@ class Auditor:
                 self._complain(source, safe(repr(error)))
 
     def _complain(self, source: str, problem: str) -> None:
-        what = ("refused", source)
-        if self._due(what):
-            self._remember(what, self._now_s(), 0)
+        known, now_s = self._known(source), self._now_s()
+        if now_s - known.refused_s >= SAY_AGAIN_S:
+            known.refused_s = now_s
             self._log("warning", f"a call of {source} cannot be audited: {problem}")
 
     def audit(self, source: str, data: bytes) -> Conflict | None:
         """Looks at one call; the conflict that was said of it. Raises SnapcountError for what cannot be looked at."""
         record = records.decode(data, f"call of {source}")
+        if record.node != source:
+            raise UnknownSender(f"call of {source}: its record is one of {record.node}")
         version = self._active().get(record.skill)
         reason = self._no_auditing(record, version)
         if reason or version is None:
@@ -158,6 +186,8 @@ class Auditor:
             return "no [audit.compare] for the skill"
         if version is None:
             return "the skill is not installed here"
+        if self._on_trial(version):
+            return "on trial here"
         if version.skill.manifest.lineage == record.lineage:
             return "the same lineage"
         if not version.has(record.hook):
@@ -173,18 +203,18 @@ class Auditor:
 
     def _raise(self, source: str, record: CallRecord, version: SkillVersion, data: bytes, found: list[Difference]) -> Conflict | None:
         """Says the first of a call's differences that has its turn, and counts the others."""
-        due = None
+        due, known = None, self._known(source)
         for one in found:
             pair = (record.skill, record.hook, one.field, record.digest, version.digest)
-            at_s, seen = self._said.get(pair, NEVER)
-            self._remember(pair, at_s, seen + 1)
-            if due is None and self._due(pair) and self._pace.go():
-                self._remember(pair, self._now_s(), 0)
+            at_s, seen = known.said.get(pair, NEVER)
+            known.remember(pair, at_s, seen + 1)
+            if due is None and self._due(known, pair) and known.pace.go() and self._pace.go():
+                known.remember(pair, self._now_s(), 0)
                 due = self._conflict(source, record, version, one, records.id_of(data), seen + 1, len(found) - 1)
         if due is not None:
-            self._keep(due, data)
             self._log("error", f"conflict: {due.words}")
             self._say(due)
+            self._keep(due, data)
         return due
 
     def _conflict(
@@ -205,13 +235,20 @@ class Auditor:
         except SnapcountError as error:  # it is said all the same
             self._log("warning", f"a conflict could not be written down: {error}")
 
-    def _due(self, what: tuple[str, ...]) -> bool:
-        return self._now_s() - self._said.get(what, NEVER)[0] >= SAY_AGAIN_S
+    def _due(self, source: _Source, what: tuple[str, ...]) -> bool:
+        return self._now_s() - source.said.get(what, NEVER)[0] >= SAY_AGAIN_S
 
-    def _remember(self, what: tuple[str, ...], at_s: float, seen: int) -> None:
-        while what not in self._said and len(self._said) >= PAIRS_MAX:
-            del self._said[next(iter(self._said))]
-        self._said[what] = (at_s, seen)
+    def _known(self, name: str) -> _Source:
+        with self._lock:
+            return self._source(name)
+
+    def _source(self, name: str) -> _Source:
+        """Under the lock. Of too many, the one that was heard least recently is forgotten; whose calls wait is not, and those are fewer."""
+        known = self._sources.pop(name, None) or _Source(Pace(SAID_PER_S, self._now_s))
+        while len(self._sources) >= DEFAULT.sources_known_max:
+            del self._sources[next(each for each, source in self._sources.items() if not source.waiting)]
+        self._sources[name] = known
+        return known
 
 
 def not_comparable(record: CallRecord, replayed: Replayed) -> str:

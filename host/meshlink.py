@@ -23,6 +23,7 @@ from host.mesh.message import COMMANDS, Message
 from host.mesh.nats import NatsTransport
 from host.mesh.orchestrator import Orchestrator
 from host.mesh.peer import AgentPeer, Peer, World
+from host.mesh.raised import HOST_TOPICS
 from host.mesh.tier import TierPeer
 from host.mesh.trust import Trust, role_of
 from host.mesh.websocket import WebSocketTransport
@@ -43,7 +44,7 @@ assert set(get_args(Mesh.__annotations__["role"])) == {"", *TIERS}
 class NodeHandler:
     """Implements `host.mesh.agent.Handler` with the node's `handle` hook: off the event loop, one message at a time.
 
-    What has a topic in `takes` is for the host itself, and no skill sees it; its taker answers at once.
+    What has a topic of the host's own is for its taker in `takes`, which answers at once. No skill sees it, whether there is a taker or not.
     """
 
     def __init__(self, node: Node, frozen: Callable[[], bool], takes: Mapping[str, Callable[[Message], Outcome]] | None = None) -> None:
@@ -52,12 +53,16 @@ class NodeHandler:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def prepare(self, message: Message, done: Done) -> None:
+        if message.topic in HOST_TOPICS:
+            done(Outcome(CONFLICT, UNHANDLED, f"{message.topic} has no arrival time"))
+            return
         self._begin(message, done, lambda: self._ask(message, "prepare"))
 
     def act(self, message: Message, done: Done) -> None:
-        take = self._takes.get(message.topic)
-        if take is not None:
-            asyncio.get_running_loop().call_soon(done, take(message))
+        if message.topic in HOST_TOPICS:
+            take = self._takes.get(message.topic)
+            outcome = Outcome(CONFLICT, UNHANDLED, f"{self._node.name} takes no {message.topic}") if take is None else take(message)
+            asyncio.get_running_loop().call_soon(done, outcome)
             return
         self._begin(message, done, lambda: self._drive(message) if message.verb in COMMANDS else self._ask(message, "act"))
 

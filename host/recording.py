@@ -4,6 +4,7 @@ Nothing of it is loaded on a node whose owner said nothing under [record] and [a
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from host.node import Node
 
 if TYPE_CHECKING:
     from host.auditing import Auditor, Sender
+    from host.core.pace import Pace
+    from host.plugins.adapter import SkillVersion
     from host.plugins.conflict import Conflict
     from host.plugins.observed import Call
     from host.supply.calls import CallJournal
-    from host.supply.sampling import Pace, Sampler
+    from host.supply.sampling import Sampler
 
 
 class Recording:
@@ -33,7 +36,14 @@ class Recording:
         self._auditor: Auditor | None = None
         self.away = 0
         """Calls and conflicts that could not be sent, because the mesh was away."""
-        record, audit = node.config.record, node.config.audit
+        try:
+            self._begin(state)
+        except BaseException:
+            self.stop()  # what began before goes on otherwise
+            raise
+
+    def _begin(self, state: Path) -> None:
+        record, audit = self._node.config.record, self._node.config.audit
         if record.sample or audit.auditor:
             self._open(state, record.bytes_max)
         if record.sample:
@@ -64,22 +74,22 @@ class Recording:
     def _open(self, state: Path, bytes_max: int) -> None:
         from host.supply.calls import CallJournal
 
-        self._journal = CallJournal(state, bytes_max)
+        self._journal = CallJournal(state, bytes_max, self._node.name)
 
     def _begin_sending(self) -> None:
         from host.auditing import Sender
-        from host.supply.sampling import Pace
+        from host.core.pace import Pace
 
         audit = self._node.config.audit
         self._sender = Sender(self._node.name, self._send_record)
-        self._sampler = self._sample(audit.sample, audit.skills, self._sender.take, Pace(audit.calls_per_s))
+        self._sampler = self._sample(audit.sample, audit.skills, self._sender.take, Pace(audit.calls_per_s, time.monotonic))
 
     def _sample(
         self, sample: float, skills: tuple[str, ...], take: "Callable[[list[Call]], None]", pace: "Pace | None" = None
     ) -> "Sampler":
         from host.supply.sampling import Sampler
 
-        sampler = Sampler(sample, skills, self._node.random, take, self._node.log, pace=pace)
+        sampler = Sampler(sample, skills, self._node.random, take, self._node.log, pace=pace, on_trial=self._on_trial)
         self._removes.append(self._node.manager.observe(sampler.told, sampler.wants))
         return sampler
 
@@ -96,20 +106,25 @@ class Recording:
         self._journal.add(encoded)
 
     def _begin_auditing(self, state: Path) -> None:
-        from host.auditing import AUDITED_CALL, Auditor, loader
+        from host.auditing import Auditor, loader
+        from host.mesh.raised import AUDITED_CALL
 
         node = self._node
         assert self._journal is not None, "an auditor has a journal"
         self._auditor = Auditor(
             node.name, lambda: node.manager.skills, node.config.audit.compare, loader(state, node.random), self._journal, self._say, node.log,
-            node.clock.now_ms,
+            node.clock.now_ms, on_trial=self._on_trial,
         )  # fmt: skip
         self._mesh.takes[AUDITED_CALL] = self._auditor.take
+
+    def _on_trial(self, version: "SkillVersion") -> bool:
+        return self._node.installer.on_trial(version.name) is version
 
     # Onto the mesh, from threads of their own.
 
     def _send_record(self, data: bytes) -> None:
-        from host.auditing import AUDITED_CALL, AUDITED_MS
+        from host.auditing import AUDITED_MS
+        from host.mesh.raised import AUDITED_CALL
 
         letter = {"topic": AUDITED_CALL, "targets": self._node.config.audit.send_to, "payload": data, "priority": 0, "ttl_ms": AUDITED_MS}
         self._loop.call_soon_threadsafe(self._send, letter, True)

@@ -28,6 +28,7 @@ from host.sandbox.skill import LoadedSkill
 from sdk.local import user_cache
 
 SAID_AGAIN = 8
+LINE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def in_words(results: Sequence[Result], digest: str) -> list[str]:
         lines += [f"  {deviation}" for deviation in one.asked]
     if results and all(one.record.digest == digest for one in results) and lines:
         lines.append("the records are of this very build: its calls depend on something that no record holds")
-    return [*lines, summary(results)]
+    return [*(safe(line, LINE_CHARACTERS) for line in lines), summary(results)]  # a record is somebody else's
 
 
 def summary(results: Sequence[Result]) -> str:

@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -25,7 +27,7 @@ from wasmtime import wat2wasm
 
 import host
 from host import config, identity
-from host.auditing import AUDITED_CALL, WAITING_MAX, Auditor
+from host.auditing import WAITING_MAX, WAITING_OF_ONE_MAX, Auditor
 from host.console.client import NodeControl
 from host.console.mesh import status_lines
 from host.console.panel import node_lines
@@ -34,19 +36,21 @@ from host.core.attestation import Measurement
 from host.core.bundle import UnverifiedBundle, digest_of, with_manifest, with_signature
 from host.core.capabilities import grant
 from host.core.clock import SystemClock, SystemRandom
-from host.core.errors import MalformedData, NetworkError, SnapcountError, UnknownSender
+from host.core.errors import Busy, MalformedData, NetworkError, SnapcountError, StateDamaged, UnknownSender
 from host.core.manifest import Manifest, SkillLimits
+from host.mesh.agent import Outcome
 from host.mesh.frames import READY
 from host.mesh.message import Author
-from host.mesh.raised import CONFLICT_RAISED, Raised
+from host.mesh.raised import AUDITED_CALL, CONFLICT_RAISED, HOST_TOPICS, RAISED_MS, Raised
+from host.meshlink import NodeHandler
 from host.node import Node
 from host.plugins import record as records
 from host.plugins.adapter import SkillVersion
 from host.plugins.comparison import Comparison, Tolerance
 from host.plugins.conflict import Conflict
-from host.plugins.contract import BidReply
+from host.plugins.contract import BidReply, PlanSettings
 from host.plugins.manager import PluginManager
-from host.plugins.observed import Call
+from host.plugins.observed import Call, PlannedJob
 from host.plugins.replaying import RecordedHost, Replayer
 from host.sandbox.engine import default_engine
 from host.sandbox.imports import HostCall, HostServices
@@ -54,8 +58,9 @@ from host.sandbox.skill import LoadedSkill
 from host.supply.calls import CallJournal
 from sdk.cli.main import app
 from sdk.demo.samples import BID
-from sdk.local import MemoryState, user_cache
+from sdk.local import MemoryState, read_bundle, user_cache
 from sdk.testbed import SeededRandom, VirtualClock
+from skills import module_path
 
 ROOT = Path(host.__file__).resolve().parent.parent
 MEASURED = Measurement(f"sha256:{'0' * 64}", sealed=False, files=1)
@@ -264,8 +269,8 @@ def test_the_same_conflict_is_said_once_a_minute_with_how_many_calls_showed_it(b
     at = office(bidder("a"), now_s=lambda: now_s[0])
     data = record_of(bidder("b", WRONG))
     fields = [found.field if (found := at.auditor.audit("press-1", data)) else "" for _ in range(5)]
-    assert fields == ["price", "", "", "", ""], "at most one a second, whatever it is"
-    now_s[0] += 1
+    assert fields == ["price", "", "", "", ""], "at most one in four seconds of one node, whatever it is"
+    now_s[0] += 4
     fields = [found.field if (found := at.auditor.audit("press-1", data)) else "" for _ in range(3)]
     assert fields == ["reason", "", ""]
     now_s[0] += 60
@@ -328,16 +333,134 @@ def test_an_auditor_that_cannot_keep_up_answers_at_once_and_drops(bidder, office
     stuck.set()
 
 
+def test_one_node_that_makes_conflicts_up_silences_no_other_and_fills_no_more_than_its_share_of_the_queue(bidder, office):
+    now_s = [1_000.0]
+    at = office(bidder("a"), now_s=lambda: now_s[0])
+    forged = records.decode(record_of(bidder("b", WRONG), "liar"), "record")
+    true = record_of(bidder("b", WRONG, version="1.0.1"))
+    for number in range(100):
+        now_s[0] += 0.5
+        at.auditor.audit("liar", cbor.encode(msgspec.structs.replace(forged, digest=f"sha256:{number:064x}")))
+    assert at.auditor.audit("press-1", true) is not None
+    assert [one.node for one in at.said[-1:]] == ["press-1"] and len(at.said) <= 15
+    with pytest.raises(UnknownSender):
+        at.auditor.audit("liar", true)
+    stuck = threading.Event()
+    at.auditor.audit = lambda source, data: stuck.wait(20)  # type: ignore[method-assign]
+    for _ in range(WAITING_MAX):
+        at.auditor.take(message(true, "liar"))
+    assert at.auditor.dropped >= WAITING_MAX - WAITING_OF_ONE_MAX - 1
+    before = at.auditor.dropped
+    at.auditor.take(message(true))
+    assert at.auditor.dropped == before
+    stuck.set()
+
+
+def test_conflicts_of_other_nodes_take_a_share_of_the_journal_and_leave_the_nodes_own_sample(bidder, tmp_path):
+    call = call_of(bidder("b"))
+    own, other = (
+        [records.encode(node, replace(call, began_ms=call.began_ms + number)) for number in range(40)] for node in ("auditor-1", "liar")
+    )
+    kept = CallJournal(tmp_path, 16 * len(own[0]), "auditor-1")
+    kept.add(own[:8])
+    for data in other:
+        kept.add([data])
+    assert [row["node"] for row in kept.rows()].count("auditor-1") == 8
+    assert kept.status()["kept"] == len(kept.rows()) == 12
+    kept.add(own)
+    assert kept.status() == {"kept": 16, "kept_bytes": sum(row["bytes"] for row in kept.rows())}
+    kept.close()
+
+
+def test_a_time_that_no_journal_can_hold_is_refused_and_a_conflict_is_said_before_it_is_written_down(bidder, office):
+    at = office(bidder("a"))
+    sound = records.decode(record_of(bidder("b", WRONG)), "record")
+    for changed in (
+        {"began_ms": 1 << 63}, {"version": "\x1b]0;pwn\x07"}, {"lineage": "\x1b]0;pwn\x07"}, {"digest": "\x1b]0;pwn\x07"},
+    ):  # fmt: skip
+        with pytest.raises(MalformedData):
+            at.auditor.audit("press-1", cbor.encode(msgspec.structs.replace(sound, **changed)))
+    at.journal.close()
+    with suppress(Exception):
+        at.auditor.audit("press-1", cbor.encode(sound))
+    assert len(at.said) == 1
+
+
+def test_a_record_that_was_changed_to_drive_a_machine_is_unanswered_and_no_driver_is_asked(office):
+    asked: list[str] = []
+
+    def spied(manifest: Manifest, granted: Any) -> HostServices:
+        def ask(capability: str, request: bytes) -> bytes:
+            asked.append(capability)
+            return b"\xa0"
+
+        return HostServices(manifest.name, granted, VirtualClock(), SeededRandom(), log=lambda level, line: None, ask=ask)
+
+    data = read_bundle(module_path("toolpath-planner"))
+    version = load(data, spied)[0]
+    manager, told = PluginManager(), []
+    manager.activate(version)
+    manager.observe(told.append)
+    manager.hook.plan_job(program=iter([b"G1 X1 F600\n", b"G1 X20\n"]), settings=PlanSettings(accel_mm_s2=500.0), run=False)
+    sound = records.decode(records.encode("press-1", told[0]), "record")
+    job = cbor.decode_struct(sound.request, PlannedJob, "request")
+    driving = msgspec.structs.replace(sound, lineage="b", request=cbor.encode(msgspec.structs.replace(job, run=True)))
+    at = office(data, rules={"toolpath-planner": ALLOWED})
+    at.active["toolpath-planner"] = version
+    assert at.auditor.audit("press-1", cbor.encode(driving)) is None
+    assert at.auditor.skipped == {"it asked its host what the other had not": 1} and asked == [] and at.auditor.compared == 0
+    with suppress(SnapcountError):
+        manager.hook.plan_job(program=iter([b"G1 X1 F600\n", b"G1 X20\n"]), settings=PlanSettings(accel_mm_s2=500.0), run=True)
+    assert asked, "the spy is asked where the job is a real one"
+
+
+def test_a_skill_on_trial_audits_nothing(bidder, office):
+    at = office(bidder("a"), on_trial=lambda version: version.name == "bidder")
+    assert at.auditor.audit("press-1", record_of(bidder("b", WRONG))) is None
+    assert at.auditor.skipped == {"on trial here": 1} and at.auditor.refused == 0
+
+
+def test_a_damaged_conflict_is_said_in_one_line(office, one_line):
+    at = office()
+    with at.journal._database.transaction() as db:
+        db.execute("INSERT INTO conflicts (conflict, at_ms) VALUES ('{\"at_ms\":', 1)")
+    with pytest.raises(StateDamaged) as caught:
+        at.journal.conflicts()
+    one_line(caught.value, "calls.db")
+
+
+@pytest.mark.parametrize("topic", sorted(HOST_TOPICS))
+def test_what_is_for_an_auditor_reaches_no_skill_whoever_it_comes_to_and_however(topic):
+    reached: list[Any] = []
+
+    async def handle(request: Any) -> list[Any]:
+        reached.append(request)
+        return []
+
+    async def ask() -> list[Outcome]:
+        node = SimpleNamespace(handle=handle, name="press-9", machine=asyncio.Lock(), envelope=SimpleNamespace(tripped=None))
+        handler, said = NodeHandler(node, lambda: False), []  # type: ignore[arg-type]
+        confidential = msgspec.structs.replace(message(b"confidential"), topic=topic)
+        handler.prepare(confidential, said.append)
+        handler.act(confidential, said.append)
+        await asyncio.sleep(0.01)
+        await handler.stop()
+        return said
+
+    assert [outcome.code for outcome in asyncio.run(ask())] == ["unhandled", "unhandled"] and reached == []
+
+
 def test_a_tier_notes_a_conflict_of_an_auditor_and_nothing_else(bidder, office, one_line):
     at = office(bidder("a"))
     conflict = at.auditor.audit("press-1", record_of(bidder("b", WRONG)))
     logged: list[str] = []
-    raised = Raised(lambda level, line: logged.append(line))
+    now_s = [0.0]
+    raised = Raised(lambda level, line: logged.append(line), lambda: now_s[0])
     author = Author("auditor-1", SigningKey(b"s" * 32), SystemRandom())
 
-    def said(payload: bytes, by: Author = author) -> Any:
+    def said(payload: bytes, by: Author = author, ttl_ms: int = 100) -> Any:
         return by.message(
-            1.0, topic=CONFLICT_RAISED, verb="record", routing="direct", targets=(by.name,), ttl_ms=100, payload=payload
+            1.0, topic=CONFLICT_RAISED, verb="record", routing="direct", targets=(by.name,), ttl_ms=ttl_ms, payload=payload
         ).value
 
     raised.take(said(cbor.encode(conflict)))
@@ -348,9 +471,21 @@ def test_a_tier_notes_a_conflict_of_an_auditor_and_nothing_else(bidder, office, 
     for payload in (b"", cbor.encode({"at_ms": 1}), cbor.encode(msgspec.structs.replace(conflict, field="x" * 300))):
         with pytest.raises(MalformedData):
             raised.take(said(payload))
+    with pytest.raises(MalformedData):
+        raised.take(said(cbor.encode(conflict), ttl_ms=RAISED_MS + 1))
+    other = Author("auditor-2", SigningKey(b"u" * 32), SystemRandom())
+    theirs = msgspec.structs.replace(conflict, auditor="auditor-2")
+    raised.take(said(cbor.encode(theirs), other))
     for _ in range(100):
+        now_s[0] += 1
         raised.take(said(cbor.encode(conflict)))
-    assert len(raised.rows()) == 32
+    assert len(raised.rows()) == 32 and theirs.words in [row["words"] for row in raised.rows()], "no auditor pushes out what another raised"
+    with pytest.raises(Busy) as busy:
+        for _ in range(100):
+            raised.take(said(cbor.encode(conflict)))
+    one_line(busy.value, "auditor-1")
+    raised.take(said(cbor.encode(theirs), other))
+    assert len(logged) <= 1 + 1 + 11, "a line in ten seconds for each auditor"
 
 
 # ---- Real nodes ------------------------------------------------------------------------------

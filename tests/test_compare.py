@@ -188,6 +188,15 @@ def test_sentences_are_the_same_but_for_the_last_digits_of_their_numbers():
     assert differ({"s": "1 2"}, {"s": "1"}, s=near) == ["s"]
 
 
+def test_what_is_not_finite_is_near_its_like_only():
+    inf, nan = float("inf"), float("nan")
+    wide = Tolerance(relative=1.0, absolute=1e300)
+    assert [differ({"a": one}, {"a": other}, default=wide) for one, other in ((inf, 1.0), (1.0, -inf), (inf, -inf), (nan, 1.0))] == [
+        ["a"]
+    ] * 4
+    assert [differ({"a": one}, {"a": one}, default=wide) for one in (inf, -inf, nan)] == [[], [], []]
+
+
 # ---- Making requests up, and shrinking them --------------------------------------------------
 
 

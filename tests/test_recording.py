@@ -31,13 +31,15 @@ from host.core.bundle import UnverifiedBundle, digest_of, with_manifest, with_si
 from host.core.capabilities import grant
 from host.core.clock import SystemClock, SystemRandom
 from host.core.errors import Incompatible, MalformedData, SnapcountError, StateDamaged, TooLarge, UsageError
-from host.core.limits import Limits
+from host.core.limits import DEFAULT, Limits
 from host.core.manifest import Manifest, SkillLimits
+from host.core.pace import Pace, Paces
+from host.events import _Watcher
 from host.meshlink import MeshLink
 from host.node import Node
 from host.plugins import record as records
 from host.plugins.adapter import SkillVersion
-from host.plugins.comparison import Comparison, Tolerance, differences
+from host.plugins.comparison import Comparison, Difference, Tolerance, differences
 from host.plugins.contract import BidReply, PlanSettings
 from host.plugins.manager import PluginManager
 from host.plugins.observed import Call, PlannedJob
@@ -47,7 +49,7 @@ from host.sandbox.engine import default_engine
 from host.sandbox.imports import STATE_STORED, HostCall, HostServices
 from host.sandbox.skill import LoadedSkill
 from host.supply.calls import FILE, CallJournal, open_existing
-from host.supply.sampling import Pace, Sampler
+from host.supply.sampling import Sampler
 from sdk import replay as replaying
 from sdk import vectors
 from sdk.cli.main import app
@@ -236,6 +238,9 @@ def test_a_pace_bounds_how_many_a_second_are_taken():
     assert [pace.go(), pace.go()] == [True, False]
     now[0] = 100.0
     assert sum(pace.go() for _ in range(10)) == 2
+    paces = Paces(1.0, lambda: now[0], burst=3, sources_max=2)
+    assert [paces.go("one") for _ in range(4)] == [True, True, True, False] and paces.go("other")
+    assert [paces.go(name) for name in ("third", "other", "one")] == [True] * 3, "who was forgotten begins anew"
 
 
 def test_a_full_queue_drops_and_counts_and_the_call_does_not_wait(make):
@@ -269,6 +274,33 @@ def test_what_waits_is_bounded_in_bytes_too(make):
         sampling.told(call)
     assert 0 < 10 - sampling.dropped <= 1_000 // len(call.request)
     stuck.set()
+    sampling.stop()
+
+
+def test_host_calls_without_bytes_count_where_calls_wait_for_the_sample_and_for_who_watches(make):
+    call = replace(observed(load(make())), host_calls=tuple(HostCall("now_ms", (), number) for number in range(4_000)), program=(b"",) * 10)
+    assert call.size >= 64 * 4_010
+    stuck, entered = threading.Event(), threading.Event()
+    sampling = sampler(1.0, lambda calls: (entered.set(), stuck.wait(10)))
+    sampling.told(call)
+    assert entered.wait(5)
+    for _ in range(100):
+        sampling.told(call)
+    assert 100 - sampling.dropped <= DEFAULT.calls_waiting_bytes_max // call.size < 33
+    stuck.set()
+    sampling.stop()
+    loop = asyncio.new_event_loop()
+    watcher = _Watcher(loop)
+    for _ in range(100):
+        watcher.told(call)
+    assert len(watcher._calls) <= DEFAULT.watched_bytes_max // call.size < 66
+    loop.close()
+
+
+def test_a_version_on_trial_is_not_sampled(make):
+    tried = load(make())
+    sampling = sampler(1.0, lambda calls: None, on_trial=lambda version: version is tried)
+    assert not sampling.wants(tried, "bid") and sampling.wants(load(make()), "bid")
     sampling.stop()
 
 
@@ -320,6 +352,17 @@ def test_the_oldest_records_go_when_there_are_too_many_bytes_or_rows(make, tmp_p
     few.close()
 
 
+def test_what_was_deleted_from_the_journal_is_overwritten_and_all_of_a_skill_are_read_at_once(make, tmp_path):
+    call = observed(load(make()))
+    marked = replace(call, request=call.request + b"confidential" * 50)
+    kept = CallJournal(tmp_path, 3 * len(encoded(call)))
+    kept.add([encoded(marked)])
+    kept.add([encoded(call, number) for number in range(1, 4)])
+    assert kept.all_of("greeter") == [encoded(call, number) for number in range(1, 4)] and kept.all_of("other") == []
+    kept.close()
+    assert b"confidential" not in (tmp_path / FILE).read_bytes()
+
+
 def test_a_record_that_was_changed_on_the_disk_is_not_used(make, journal, one_line):
     data = encoded(observed(load(make())))
     journal.add([data])
@@ -336,7 +379,9 @@ def test_a_full_disk_costs_the_sample_and_one_line_of_log_and_not_the_calls(make
         db.execute("PRAGMA max_page_count = 8")
     said: list[str] = []
     sampling = sampler(
-        1.0, lambda calls: journal.add([encoded(call, time.time_ns()) for call in calls]), log=lambda level, line: said.append(line)
+        1.0,
+        lambda calls: journal.add([encoded(call, time.time_ns() % 10**15) for call in calls]),
+        log=lambda level, line: said.append(line),
     )
     manager = PluginManager()
     manager.activate(load(make()))
@@ -492,6 +537,23 @@ def test_a_reply_is_compared_field_by_field_within_the_tolerances(make_skill):
     assert [(one.field, one.at) for one in found] == [("a.b", "a[0].b"), ("x", "x"), ("t", "t"), ("y", "y")]
 
 
+def test_what_a_forged_record_says_reaches_no_terminal_as_it_is_and_a_reply_is_read_as_the_host_reads_it(make_skill):
+    data = make_skill()
+    id_, record = recorded(load(data))
+    evil = "\x1b]0;pwn\x07\n"
+    forged = msgspec.structs.replace(record, version=evil)
+    result = replaying.Result(id_, forged, (Difference(evil, evil, 1, 2),), (evil,), evil)
+    assert all(line.isprintable() for line in replaying.in_words([result], "sha256:0"))
+    with pytest.raises(MalformedData):
+        records.decode(cbor.encode(forged), "record")
+    asked = msgspec.structs.replace(record, host_calls=(HostCall(evil, (), 1),))
+    assert all(words.isprintable() for words in replaying.Bench(data, "greeter.wasm", Comparison()).replay(id_, asked).asked)
+    reply = cbor.decode(record.reply, "reply")
+    bench = replaying.Bench(data, "greeter.wasm", Comparison())
+    with pytest.raises(MalformedData):
+        bench.replay(id_, msgspec.structs.replace(record, reply=cbor.encode(reply | {evil: 1})))
+
+
 def test_a_call_that_trapped_is_the_same_when_it_traps_again_and_differs_when_it_does_not(make_skill):
     trapping, sound = make_skill(body="(unreachable)"), make_skill()
     held = recorded(load(trapping))
@@ -641,6 +703,46 @@ def test_a_journal_of_calls_that_cannot_be_used_costs_the_records_and_not_the_no
 
     assert asyncio.run(started()) is None
     one_line(said[-1], "no calls are recorded", FILE)
+
+
+@pytest.mark.slow
+def test_calls_of_a_version_that_somebody_tries_out_on_a_node_are_not_recorded(make_state, make, tmp_path):
+    state, tried = make_state(tmp_path / "node", SystemClock()), make(version="1.0.1-dev.1")
+    allow(state, sample=1.0)
+
+    def use(node: Node, kept: Recording | None) -> None:
+        assert kept is not None
+        asyncio.run(node.try_out("greeter", tried, digest_of(tried)))
+        assert node.manager.hook.bid(request=BID)[0].id == "1.0.1-dev.1"
+        asyncio.run(node.end_trial("greeter"))
+        assert node.manager.hook.bid(request=BID)[0].id == "1.0.0"
+
+    asyncio.run(run(state, make(), use))
+    journal = open_existing(state)
+    assert [row["version"] for row in journal.rows()] == ["1.0.0"]
+    journal.close()
+
+
+@pytest.mark.slow
+def test_when_a_later_part_cannot_begin_those_before_it_end(make_state, make_skill, tmp_path, one_line):
+    state, said = make_state(tmp_path / "node", SystemClock()), []
+
+    async def started() -> None:
+        node = Node.open(state, MEASURED, log=lambda level, line: said.append(line))
+        try:
+            await node.install(make_skill(), digest_of(make_skill()))
+            wanted = config.Audit(sample=1.0, send_to=("auditor-1",), auditor=True, compare={"greeter": Comparison()})
+            mesh = config.Mesh(role="agent", parents=("ws://127.0.0.1:1",))
+            node.config = msgspec.structs.replace(node.config, record=config.Record(sample=1.0), audit=wanted, mesh=mesh)
+            (state / "identity" / "cache.key").write_bytes(b"short")
+            assert recording(node, state, MeshLink(node, state)) is None
+            assert node.manager.skills["greeter"].observers is None
+            assert not [thread.name for thread in threading.enumerate() if thread.name == "snapcount-calls"]
+        finally:
+            node.close()
+
+    asyncio.run(started())
+    one_line(said[-1], "no calls are recorded")
 
 
 def test_what_an_owner_writes_about_recording_and_auditing_is_checked(one_line):

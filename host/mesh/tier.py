@@ -54,7 +54,7 @@ class TierPeer(Peer):
         )  # fmt: skip
         self.relay = Relay(self.children, self.registry, world.time, self.clock, world.trust)
         self.isolation = Isolation(self.members, self.registry, self.children)
-        self.raised = Raised(world.log)
+        self.raised = Raised(world.log, lambda: world.time.now_ms() / 1000)
         self._reports: dict[bytes, dict[str, Any] | None] = {}
         self._gated: dict[bytes, tuple[Verified[Message], float, int]] = {}
         self._under_way: dict[bytes, int] = {}

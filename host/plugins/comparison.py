@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Any
 
 import msgspec
@@ -98,10 +99,10 @@ def _same_words(one: str, other: str, allowed: Tolerance) -> bool:
 
 
 def near(one: float, other: float, allowed: Tolerance) -> bool:
-    """Whether two numbers lie within the greater of the two allowances. A NaN is near a NaN."""
+    """Whether two numbers lie within the greater of the two allowances. What is not finite is near its like only, as a NaN is near a NaN."""
     if one == other or (one != one and other != other):
         return True
-    return abs(one - other) <= max(allowed.absolute, allowed.relative * max(abs(one), abs(other)))
+    return isfinite(one) and isfinite(other) and abs(one - other) <= max(allowed.absolute, allowed.relative * max(abs(one), abs(other)))
 
 
 def shown(value: Any) -> str:

@@ -63,6 +63,13 @@ class Call:
     manifest: Manifest
     limits: SkillLimits
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes while it waits for somebody: what it holds, and what each host call and each piece of a program takes besides."""
+        noted = sum(len(part) for one in self.host_calls for part in (*one.asked, one.answer) if isinstance(part, bytes))
+        held = len(self.request) + len(self.reply or b"") + sum(map(len, self.program)) + noted
+        return held + HOST_CALL_BYTES * (len(self.host_calls) + len(self.program))
+
 
 Told = Callable[[Call], None]
 Wants = Callable[["SkillVersion", str], bool]

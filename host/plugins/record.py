@@ -13,8 +13,9 @@ from msgspec import Meta
 
 from host.core import cbor
 from host.core.errors import Incompatible, MalformedData, TooLarge
+from host.core.fleet import Digest
 from host.core.limits import DEFAULT
-from host.core.manifest import HookName, Name, SkillLimits
+from host.core.manifest import SEMVER, HookName, Lineage, Name, SkillLimits
 from host.core.text import safe
 from host.plugins.observed import Call
 from host.sandbox.imports import HostCall
@@ -26,7 +27,7 @@ THE_SKILLS_OWN = ENDED_AT_A_LIMIT | {"guest_trap", "reply_invalid", "skill_refus
 """How a call can end by the skill's own doing. What else ends one, such as a quarantine or a full node, says nothing of the skill and is not recorded."""
 
 Text = Annotated[str, Meta(max_length=1024)]
-Natural = Annotated[int, Meta(ge=0)]
+Natural = Annotated[int, Meta(ge=0, le=1 << 53)]
 
 
 class CallRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -38,9 +39,9 @@ class CallRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     node: Name
     skill: Name
-    version: Annotated[str, Meta(max_length=128)]
-    lineage: Annotated[str, Meta(max_length=16)]
-    digest: Annotated[str, Meta(max_length=128)]
+    version: Annotated[str, Meta(pattern=SEMVER, max_length=128)]
+    lineage: Lineage
+    digest: Digest
     hook: HookName
     began_ms: Natural
     took_us: Natural

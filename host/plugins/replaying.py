@@ -6,6 +6,7 @@ call ends, for whatever came of a made-up answer would tell nothing.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from host.core import cbor
 from host.core.capabilities import Grant
@@ -16,7 +17,7 @@ from host.core.manifest import Manifest
 from host.core.text import safe
 from host.plugins.adapter import SkillVersion
 from host.plugins.comparison import OUTCOME, Comparison, Difference, differences
-from host.plugins.contract import SHAPES
+from host.plugins.contract import SHAPES, PlanReport
 from host.plugins.observed import Call, Observers, PlannedJob, everything
 from host.plugins.record import CallRecord, outcome
 from host.sandbox.imports import STATE_FULL, STATE_STORED, HostCall, HostServices
@@ -176,12 +177,19 @@ def against_record(record: CallRecord, call: Call, rules: Comparison) -> Iterato
         if one != other:
             yield Difference(OUTCOME, OUTCOME, one, other)
         return
-    one, other = (cbor.decode(reply, f"reply of {record.hook}", bytes_max=DEFAULT.reply_bytes_max) for reply in (record.reply, call.reply))
+    shape: type[Any] = SHAPES[record.hook][1] if record.hook in SHAPES else PlanReport
+    one, other = (_as_read(reply, shape, f"reply of {record.hook}") for reply in (record.reply, call.reply))
     yield from differences(one, other, rules)
 
 
+def _as_read(reply: bytes, shape: type[Any], what: str) -> Any:
+    """A reply as the host reads it: what that would not take is MalformedData."""
+    read = cbor.decode_struct(reply, shape, what, bytes_max=DEFAULT.reply_bytes_max)
+    return cbor.decode(cbor.encode(read), what, bytes_max=DEFAULT.reply_bytes_max)
+
+
 def _shown(name: str, asked: Asked) -> str:
-    return f"{name}({', '.join(map(_argument, asked))})"
+    return f"{safe(name, 32)}({', '.join(map(_argument, asked))})"
 
 
 def _argument(value: bytes | int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from host.core.clock import Random
 from host.core.errors import SnapcountError
 from host.core.limits import DEFAULT, Limits
+from host.core.pace import Pace
 from host.plugins.adapter import SkillVersion
 from host.plugins.observed import Call
 from host.plugins.record import recordable
@@ -22,38 +23,19 @@ COMPLAIN_S = 60.0
 SELF_TEST = "self_test"
 
 
-class Pace:
-    """At most `per_s` a second, and as many at once after a pause of one second; at least one."""
-
-    def __init__(self, per_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._per_s, self._now_s, self._most = per_s, now_s, max(per_s, 1.0)
-        self._tokens, self._at_s = self._most, now_s()
-        self._lock = threading.Lock()
-
-    def go(self) -> bool:
-        with self._lock:
-            now_s = self._now_s()
-            self._tokens = min(self._tokens + (now_s - self._at_s) * self._per_s, self._most)
-            self._at_s = now_s
-            if self._tokens < 1.0:
-                return False
-            self._tokens -= 1.0
-            return True
-
-
 class Sampler:
     """`wants` and `told` are for `PluginManager.observe`; `take` is given batches of calls, on the sampler's own thread.
 
     `sample` is a share, 0 to 1; `random` decides which calls. With `skills`, only theirs. A call of a persistent instance depends on those before it, so no
-    replay of it alone can tell anything: it is not taken.
+    replay of it alone can tell anything: it is not taken. Nor is one of a version `on_trial`: it is a developer's, and not the node's work.
     """
 
     def __init__(
         self, sample: float, skills: Collection[str], random: Random, take: Callable[[list[Call]], None], log: Callable[[str, str], None], *,
-        pace: Pace | None = None, limits: Limits = DEFAULT,
+        pace: Pace | None = None, limits: Limits = DEFAULT, on_trial: Callable[[SkillVersion], bool] = lambda version: False,
     ) -> None:  # fmt: skip
         self._below, self._skills, self._random = round(sample * 256**DICE_BYTES), frozenset(skills), random
-        self._take, self._log, self._pace, self._limits = take, log, pace, limits
+        self._take, self._log, self._pace, self._limits, self._on_trial = take, log, pace, limits, on_trial
         self._waiting: deque[Call] = deque()
         self._bytes = 0
         self._news = threading.Condition()
@@ -68,6 +50,8 @@ class Sampler:
         manifest = version.skill.manifest
         if hook == SELF_TEST or manifest.instance != "fresh" or (self._skills and manifest.name not in self._skills):
             return False
+        if self._on_trial(version):
+            return False
         return int.from_bytes(self._random.token(DICE_BYTES)) < self._below and (self._pace is None or self._pace.go())
 
     def told(self, call: Call) -> None:
@@ -75,7 +59,7 @@ class Sampler:
         if not recordable(call):
             self.unfit += 1
             return
-        size = _size(call)
+        size = call.size
         with self._news:
             if len(self._waiting) >= self._limits.calls_waiting_max or self._bytes + size > self._limits.calls_waiting_bytes_max:
                 self.dropped += 1
@@ -118,8 +102,3 @@ class Sampler:
                 self._complained_s = time.monotonic()
                 said = str(error) if isinstance(error, SnapcountError) else repr(error)
                 self._log("warning", f"{len(batch)} sampled call(s) were lost: {said}")
-
-
-def _size(call: Call) -> int:
-    asked = sum(len(part) for one in call.host_calls for part in (*one.asked, one.answer) if isinstance(part, bytes))
-    return len(call.request) + len(call.reply or b"") + asked + sum(map(len, call.program))

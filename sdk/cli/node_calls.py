@@ -41,7 +41,7 @@ def calls(
         return
     table(
         ["call", "at", "skill", "version", "hook", "outcome", "bytes"],
-        [(row["id"], _at(row["at_ms"]), row["skill"], row["version"], row["hook"], safe(row["outcome"], SHOWN_CHARACTERS), row["bytes"]) for row in rows],
+        [(row["id"], _at(row["at_ms"]), row["skill"], safe(row["version"], SHOWN_CHARACTERS), row["hook"], safe(row["outcome"], SHOWN_CHARACTERS), row["bytes"]) for row in rows],
     )  # fmt: skip
     say(f"{len(rows)} shown of {status['kept']} that are kept, {status['kept_bytes'] / 2**20:.1f} MiB")
 
@@ -67,15 +67,15 @@ def export(
         raise UsageError("a file of calls is binary: name it with --out, or redirect standard output")
     journal = open_existing(state)
     try:
-        wanted = ids or [row["id"] for row in reversed(journal.rows(skill, 10_000))]
-        data = record.to_file(journal.get(wanted))
+        found = journal.get(ids) if ids else journal.all_of(skill)
+        data = record.to_file(found)
     finally:
         journal.close()
     if out is None:
         sys.stdout.buffer.write(data)
     else:
         files.write_atomic(out, data, 0o600)
-        say(f"{out}: {len(wanted)} call(s), {len(data)} bytes")
+        say(f"{out}: {len(found)} call(s), {len(data)} bytes")
 
 
 def audit(
