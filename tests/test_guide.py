@@ -21,7 +21,7 @@ import pytest
 import typer
 
 from host import config
-from host.core.errors import SkillRefused, UsageError
+from host.core.errors import SkillRefused
 from host.core.safety import SafetyLimits
 from host.plugins import hookspecs
 from host.plugins.contract import SHAPES
@@ -263,22 +263,12 @@ def test_every_source_on_a_page_is_a_skill_or_a_file_of_the_page_and_every_langu
     assert lost == [], "a block of source that nothing compiles"
 
 
-def toolchain(lang: str) -> None:
-    """Skips where a compiler is missing, but not in CI."""
-    try:
-        TOOLCHAINS[lang]()
-    except UsageError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-
-
 @pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("block", SOURCES, ids=lambda block: block.where)
-def test_a_piece_of_a_skill_compiles_as_it_stands(block: Any, tmp_path: Path, bid_request: Any) -> None:
+def test_a_piece_of_a_skill_compiles_as_it_stands(block: Any, require: Callable[[str], None], tmp_path: Path, bid_request: Any) -> None:
     lang = guide.LANGUAGES.get(block.kind, block.kind)
-    toolchain(lang)
+    require(lang)
     hook = hook_of(block)
     (tmp_path / f"main.{EXTENSIONS[block.kind]}").write_text(block.text)
     (tmp_path / "skill.toml").write_text(PROJECT.format(hook=hook, lang=lang, extension=EXTENSIONS[block.kind]))
@@ -308,13 +298,13 @@ RUN = [
 @pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN)
-def test_every_command_of_a_page_does_what_the_page_says(page: str, tmp_path: Path) -> None:
+def test_every_command_of_a_page_does_what_the_page_says(page: str, tmp_path: Path, require: Callable[[str], None]) -> None:
     shell = _module("guide_shell")
     if not shell.available():
         assert not os.environ.get("CI"), "pages are run in namespaces of their own, which this machine does not let us make"
         pytest.skip("pages are run in namespaces of their own, which this machine does not let us make")
     for lang in sorted(set(re.findall(r"--lang (\w+)", PAGES[page]))):
-        toolchain(lang)  # while there is a network that it may be fetched from
+        require(lang)  # while there is a network that it may be fetched from
     with shell.Shell(tmp_path / "home", ROOT) as opened:
         for block in BLOCKS[page]:
             if "not run" not in block.said and block not in SOURCES:
