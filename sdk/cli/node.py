@@ -30,7 +30,7 @@ def run(
 
     # The process becomes the node alone: what a command line takes stays behind. Nothing of the folder it was started in is imported.
     isolation = "-I" if sys.flags.isolated else "-P"
-    arguments = [sys.executable, isolation, "-m", "host", str(state.absolute()), *(["--development"] if development else [])]
+    arguments = [sys.executable, isolation, "-m", "host", str(state), *(["--development"] if development else [])]
     try:
         os.execv(sys.executable, arguments)
     except OSError as error:
