@@ -47,6 +47,8 @@ def advance(turn: Turn) -> None:
         start_ready(turn)
         if not turn.header.soak_from_ms:
             if not _settled(turn):
+                if _stalled(turn) and _substituted(turn):
+                    continue
                 return
             turn.set(soak_from_ms=turn.now_ms)
             turn.decide("soak", numbers(turn) | {"until_ms": turn.now_ms + turn.stage.soak_s * 1000}, reason=turn.stage.name)
@@ -63,6 +65,27 @@ def _settled(turn: Turn) -> bool:
     return turn.roster.tally(ALL).decided >= _needed(turn)
 
 
+def _missing(turn: Turn) -> int:
+    """How many nodes the stage's sample lacks, for those that went away before they were told."""
+    return max(turn.header.sample - turn.roster.tally(ALL).touched - len(turn.roster.ready), 0)
+
+
+def _stalled(turn: Turn) -> bool:
+    """Whether the stage waits for nodes that are away, while others are there."""
+    return _missing(turn) > 0 and any(m.online and not m.chosen and m.phase == "waiting" for m in turn.roster.members())
+
+
+def _substituted(turn: Turn) -> bool:
+    """Whether others that can be reached have come into the stage, for those that went away or for a generation or sector without an answer."""
+    added = _choose(turn, sum(member.chosen for member in turn.roster.members()) + _missing(turn))
+    if not any(turn.roster[node].online for node in added):
+        return False
+    turn.decide(
+        "stage", {"stage": turn.header.stage, "added": len(added)}, reason=f"{turn.stage.name}: substitutes for nodes that went away"
+    )
+    return True
+
+
 def _needed(turn: Turn) -> int:
     """How many nodes have to have decided: the stage's sample, or those there are; where all are away, one."""
     return min(turn.header.sample, max(turn.roster.tally(ALL).touched + len(turn.roster.ready), 1))
@@ -72,13 +95,8 @@ def _judge(turn: Turn) -> bool:
     """At the end of a soak: on to the next stage, done, hold, or wait for more nodes. True when there may be more to do at once."""
     roster, stage = turn.roster, turn.stage
     needed = _needed(turn)
-    missing = max(turn.header.sample - roster.tally(ALL).touched - len(roster.ready), 0)
-    added = _choose(turn, sum(member.chosen for member in roster.members()) + missing)
-    if any(roster[node].online for node in added):
+    if _substituted(turn):
         turn.set(soak_from_ms=0)
-        turn.decide(
-            "stage", {"stage": turn.header.stage, "added": len(added)}, reason=f"{stage.name}: substitutes for nodes that went away"
-        )
         return True
     total = roster.tally(ALL)
     if total.decided < needed:

@@ -467,14 +467,26 @@ def test_a_bad_link_is_not_a_bad_version_but_its_time_is_up_some_day() -> None:
     assert run.state.roster[unlucky].phase == "failed"
 
 
+def test_a_canary_that_is_away_when_it_is_chosen_holds_up_nobody_while_others_are_there() -> None:
+    """As where it left a moment ago, and may be back in the next one."""
+    made = document(stages=(Stage(name="canary", count=1, soak_s=3, min_sample=1), Stage(name="all", share=1.0)))
+    members = fleet(2, generations=1, sectors=1)
+    (chosen,) = Run(made, members).flight
+    (other,) = members.keys() - {chosen}
+    run = Run(made, members | {chosen: msgspec.structs.replace(members[chosen], online=False)})
+    assert run.flight == [other]
+    run.say("active", other)
+    run.wait(HOUR_MS)
+    run.say("online", chosen, digest=OLD)
+    assert run.flight == [chosen] and run.wanted[chosen] == NEW
+
+
 def test_a_canary_that_goes_away_is_replaced_before_its_stage_ends() -> None:
     run = Run(document(), fleet(60, generations=2, sectors=1))
     first = run.flight
     lost = [node for node in first if run.state.roster[node].generation == 2]
     run.say("offline", *lost)
-    run.all_succeed()
-    run.wait(HOUR_MS)
-    new = set(run.flight)
+    new = set(run.flight) - set(first)
     assert run.state.header.stage == 0 and 2 in {run.state.roster[node].generation for node in new}, (
         "generation 2 still needs one who answers"
     )
