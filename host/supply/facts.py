@@ -26,6 +26,7 @@ class NodeFacts:
     trusted: tuple[VerifyKey, ...]
     host: str
     require_approval: Callable[[Bundle], object] = lambda bundle: None
+    features: frozenset[str] = FEATURES
 
 
 def require_compatible(manifest: Manifest, facts: NodeFacts) -> None:
@@ -36,7 +37,7 @@ def require_compatible(manifest: Manifest, facts: NodeFacts) -> None:
     if manifest.generations and facts.generation not in manifest.generations:
         runs_on = ", ".join(map(str, manifest.generations))
         raise Incompatible(f"{what}: runs on hardware generations {runs_on}, this node is generation {facts.generation}")
-    require_host(manifest, facts.host)
+    require_host(manifest, facts.host, facts.features)
     try:
         require_known_hooks(manifest.hooks, what)
     except UsageError as error:
@@ -44,14 +45,14 @@ def require_compatible(manifest: Manifest, facts: NodeFacts) -> None:
     grant(what, manifest.capabilities, facts.allowed)
 
 
-def require_host(manifest: Manifest, host: str) -> None:
+def require_host(manifest: Manifest, host: str, features: frozenset[str] = FEATURES) -> None:
     """Raises Incompatible for a skill that needs a newer host, or features that this one has not."""
     what = f"{manifest.name} {manifest.version}"
     if manifest.host_min and version_key(host) < version_key(manifest.host_min):
         raise Incompatible(f"{what}: needs host {manifest.host_min} or newer, this is host {host}")
-    lacking = ", ".join(sorted(set(manifest.features or ()) - FEATURES))
+    lacking = ", ".join(sorted(set(manifest.features or ()) - features))
     if lacking:
-        raise Incompatible(f"{what}: needs the host features {lacking}; host {host} has {', '.join(sorted(FEATURES))}")
+        raise Incompatible(f"{what}: needs the host features {lacking}; host {host} has {', '.join(sorted(features)) or 'none'}")
 
 
 def host_version() -> str:

@@ -12,7 +12,7 @@ from nacl.signing import SigningKey
 from host.core import safety
 from host.core.bundle import UnverifiedBundle
 from host.core.capabilities import FEATURES
-from host.core.errors import Incompatible, SnapcountError, UsageError
+from host.core.errors import SnapcountError, UsageError
 from host.core.manifest import Manifest
 from host.core.safety import SafetyEnvelope, SafetyLimits
 from host.plugins.adapter import SkillVersion
@@ -220,8 +220,5 @@ def require_loadable(
 ) -> None:  # fmt: skip
     """Raises Incompatible or CapabilityDenied where a node like this would. None stands for what fits: a generation that the skill names, this host."""
     fitting = (manifest.generations or (1,))[0] if generation is None else generation
-    version = host or host_version()
-    require_compatible(manifest, NodeFacts(fitting, frozenset(manifest.capabilities if allowed is None else allowed), (), version))
-    lacking = sorted(set(manifest.features or ()) - set(features))
-    if lacking:
-        raise Incompatible(f"{manifest.name} {manifest.version}: needs the host features {', '.join(lacking)}; host {version} has not")
+    granted = frozenset(manifest.capabilities if allowed is None else allowed)
+    require_compatible(manifest, NodeFacts(fitting, granted, (), host or host_version(), features=frozenset(features)))
