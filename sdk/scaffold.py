@@ -1,5 +1,6 @@
 """`snapcount skill new`: copies a template, and puts the skill's name in."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import msgspec
 from host.core import files
 from host.core.errors import UsageError
 from host.core.manifest import Name
+from sdk.toolchains.process import GUEST
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 PLACE = "SKILL_NAME"
+FROM_GUEST = {"javascript": ("types/snapcount.d.ts", "snapcount.d.ts")}
+"""What a new skill of a language has of its guest library, for editors: where, and the library's file."""
 
 
 def create(parent: Path, name: str, lang: str) -> Path:
@@ -33,6 +37,10 @@ def create(parent: Path, name: str, lang: str) -> Path:
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=parent) as scratch:
             partial = Path(scratch) / name
             _copy(templates[lang], partial, name)
+            if lang in FROM_GUEST:
+                place, file = FROM_GUEST[lang]
+                (partial / place).parent.mkdir()
+                shutil.copyfile(GUEST / lang / file, partial / place)
             partial.rename(folder)
     except OSError as error:
         raise files.storage_error(error, f"{folder}: cannot be made") from error

@@ -12,7 +12,6 @@ from sdk.bindings.rust import rust
 from sdk.bindings.signatures import signatures
 
 GUEST = Path(__file__).resolve().parents[1] / "guest"
-TEMPLATES = GUEST.parent / "templates"
 CONTRACT = GUEST.parent / "contract"
 SANDBOX = GUEST.parents[1] / "host" / "sandbox"
 
@@ -25,7 +24,6 @@ def made() -> dict[Path, str]:
         GUEST / "assemblyscript" / "contract.ts": assemblyscript(described),
         GUEST / "javascript" / "shapes.js": javascript(described),
         GUEST / "javascript" / "snapcount.d.ts": typescript(described),
-        TEMPLATES / "javascript" / "types" / "snapcount.d.ts": typescript(described),
         CONTRACT / "skill.wit": wit.document(described, *wit.everything()),
         SANDBOX / "signatures.py": signatures(described),
     }
