@@ -15,14 +15,10 @@ def main(state: Path, parent: int) -> None:
     if os.getppid() != parent:
         sys.exit(0)  # it was gone before it could be noticed
     from host import daemon
-    from host.core.errors import SnapcountError
+    from host.console.ending import ended
     from host.installed import measure_host
 
-    try:
-        daemon.run(state, development=not measure_host().sealed)
-    except SnapcountError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    ended(lambda: daemon.run(state, development=not measure_host().sealed))
 
 
 if __name__ == "__main__":
